@@ -1,0 +1,106 @@
+// Package auth decides who a peer is and what it may do. An Authenticator turns what a connection proves about itself
+// into a Principal; the Principal answers every later question about permissions. The package starts no goroutine and
+// opens no connection.
+package auth
+
+import (
+	"context"
+	"crypto/x509"
+
+	"github.com/sealmq/sealmq/mqtt"
+)
+
+// Peer is what is known of a connection before its CONNECT.
+type Peer struct {
+	Addr      string // the peer's address
+	Listener  string // name of the listener that accepted it
+	Transport string // "tls", "tcp", "ws", "wss"
+	Secure    bool   // encrypted and authenticated by TLS
+	Anonymous bool   // the listener allows clients that prove no identity
+	SNI       string // server name asked for in the TLS handshake
+	ALPN      string
+
+	TLSVersion, CipherSuite, Group uint16 // IANA numbers; 0 without TLS
+
+	// Cert is the verified client certificate, nil if none was given. It is not kept after CONNECT.
+	Cert *x509.Certificate
+}
+
+// Credentials are what a CONNECT adds to its Peer. The slices and strings are valid during Authenticate only.
+type Credentials struct {
+	Peer        Peer
+	Version     mqtt.Version
+	ClientID    string // as sent; empty when the server is to assign one
+	HasUsername bool
+	HasPassword bool
+	Username    string
+	Password    []byte
+}
+
+// Principal is an authenticated identity. It is fixed when CONNECT is accepted and immutable afterwards.
+type Principal struct {
+	Name   string // device id, user name, "operator", or "" for an anonymous client
+	Method string // "certificate", "anonymous", or the name of another authenticator
+
+	// Bound restricts client identifiers to Name and Name/…, so that one device cannot take over another's session.
+	Bound bool
+
+	// Policy answers for permissions; nil allows everything.
+	Policy Policy
+}
+
+// Action is what a principal asks permission for.
+type Action uint8
+
+// The actions.
+const (
+	Publish Action = iota + 1
+	Subscribe
+	Receive
+)
+
+// Policy is a compiled set of permissions of one principal. Its methods are called for every message, from many
+// goroutines, and must not block or allocate.
+type Policy interface {
+	// May reports whether the action is allowed for a topic name (Publish, Receive) or filter (Subscribe).
+	May(a Action, topic string, qos uint8, retain bool) bool
+}
+
+// May reports whether p may do a with the topic name or filter.
+func (p *Principal) May(a Action, topic string, qos uint8, retain bool) bool {
+	return p.Policy == nil || p.Policy.May(a, topic, qos, retain)
+}
+
+// Same reports whether two principals are one identity, so that one may resume what the other left.
+func (p *Principal) Same(q *Principal) bool { return p.Name == q.Name && p.Method == q.Method }
+
+// Authenticator turns credentials into a principal.
+//
+// An error means refusal: a *Refusal says the reason code and the words for the peer; any other error is answered with
+// 0x88 (server unavailable) and must not be taken for a wrong credential.
+type Authenticator interface {
+	Authenticate(ctx context.Context, c *Credentials) (*Principal, error)
+}
+
+// Enhanced is an Authenticator that also speaks MQTT 5 enhanced authentication.
+type Enhanced interface {
+	Authenticator
+	// Exchange begins an exchange with the named method. It returns nil when the method is not known
+	// [MQTT-4.12.0-1].
+	Exchange(method string, c *Credentials) Exchange
+}
+
+// Exchange is one run of an authentication method, used by one goroutine.
+type Exchange interface {
+	// Next takes the client's data and returns the server's. A nil principal with a nil error asks the client to
+	// continue. A *Refusal ends the exchange.
+	Next(ctx context.Context, data []byte) (reply []byte, p *Principal, err error)
+}
+
+// Refusal is a decision against a client, with the reason that it may be told.
+type Refusal struct {
+	Code mqtt.ReasonCode
+	Text string
+}
+
+func (r *Refusal) Error() string { return r.Code.Error() + ": " + r.Text }

@@ -1,0 +1,160 @@
+package broker
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Config is the broker's own configuration. The zero value means the defaults given with each field. It must not be
+// modified once it was passed to New.
+type Config struct {
+	// Limits are the protocol limits of every listener that does not set its own.
+	Limits Limits `toml:"limits"`
+
+	// PreAuthMemory bounds the bytes held for all connections together whose CONNECT has not been accepted yet.
+	PreAuthMemory int64 `toml:"preauth_memory" unit:"bytes" default:"64MiB" min:"1MiB" max:"4GiB"`
+
+	// OutboundMemory bounds the bytes waiting to be sent to all clients together. Above it, QoS 0 messages are dropped
+	// and QoS 1 and 2 messages are refused with reason 0x97 (quota exceeded).
+	OutboundMemory int64 `toml:"outbound_memory" unit:"bytes" default:"1GiB" min:"1MiB" max:"1TiB"`
+}
+
+// Limits are what one client may ask of the broker. A zero field means the default given with it.
+type Limits struct {
+	// MaxPacketSize is the largest MQTT packet accepted from a client and told to MQTT 5 clients as Maximum Packet Size.
+	MaxPacketSize int64 `toml:"max_packet_size" unit:"bytes" default:"2000000" min:"1KiB" max:"268435460"`
+
+	// MaxConnectSize is the largest CONNECT packet accepted.
+	MaxConnectSize int64 `toml:"max_connect_size" unit:"bytes" default:"256KiB" min:"256" max:"16MiB"`
+
+	// ReceiveMaximum is how many QoS 1 and 2 publications of one MQTT 5 client may be unacknowledged at a time.
+	ReceiveMaximum int `toml:"receive_maximum" default:"20" min:"1" max:"65535"`
+
+	// TopicAliasMaximum is how many topic aliases a client may set.
+	TopicAliasMaximum int `toml:"topic_alias_maximum" default:"10" min:"0" max:"65535" none:"-1"`
+
+	// TopicAliasMaximumSend is how many topic aliases the broker uses towards a client that allows them.
+	TopicAliasMaximumSend int `toml:"topic_alias_maximum_send" default:"10" min:"0" max:"65535" none:"-1"`
+
+	// MaxInflight is how many QoS 1 and 2 messages may be on their way to one client at a time; an MQTT 5 client's own
+	// Receive Maximum counts where it is smaller.
+	MaxInflight int `toml:"max_inflight_messages" default:"1024" min:"1" max:"65535"`
+
+	// MaxQueued is how many QoS 1 and 2 messages wait for one session beyond those in flight.
+	MaxQueued int `toml:"max_queued_messages" default:"1000" min:"0" max:"100000000" none:"-1"`
+
+	// MaxQueuedBytes bounds the same queue by the bytes of topics, properties and payloads.
+	MaxQueuedBytes int64 `toml:"max_queued_bytes" unit:"bytes" default:"64MiB" min:"1KiB" max:"1TiB"`
+
+	// MaxOutbound bounds the bytes of packets waiting to be written to one connection. QoS 0 messages beyond it are
+	// dropped; a client that lets twice as much pile up is disconnected.
+	MaxOutbound int64 `toml:"max_outbound_bytes" unit:"bytes" default:"4MiB" min:"64KiB" max:"4GiB"`
+
+	// MaxKeepAlive is the longest keep alive granted: MQTT 5 clients that ask for more, or for none, are told this value
+	// (Server Keep Alive); earlier clients are closed when they are silent for one and a half times as long.
+	MaxKeepAlive time.Duration `toml:"max_keep_alive" default:"65535s" min:"1s" max:"65535s"`
+
+	// MaxSessionExpiry is the longest time that a session is kept after its connection ended, also for MQTT 3 clients
+	// with a persistent session. 0 keeps what the client asks for.
+	MaxSessionExpiry time.Duration `toml:"max_session_expiry" default:"0s" min:"0s" max:"4294967294s"`
+
+	// MaxQoS is the highest QoS accepted from clients and granted to subscriptions.
+	MaxQoS int `toml:"max_qos" default:"2" min:"0" max:"2" none:"-1"`
+
+	// NoRetain refuses retained messages.
+	NoRetain bool `toml:"!retain_available"`
+
+	// NoWildcards refuses subscriptions with wildcards.
+	NoWildcards bool `toml:"!wildcard_subscriptions"`
+
+	// NoShared refuses shared subscriptions.
+	NoShared bool `toml:"!shared_subscriptions"`
+
+	// NoSubscriptionIDs refuses MQTT 5 subscription identifiers.
+	NoSubscriptionIDs bool `toml:"!subscription_identifiers"`
+
+	// MaxSubscriptions is how many subscriptions one session may hold.
+	MaxSubscriptions int `toml:"max_subscriptions" default:"100000" min:"1" max:"10000000"`
+
+	// MaxTopicLevels is how many levels a topic name or filter may have.
+	MaxTopicLevels int `toml:"max_topic_levels" default:"65535" min:"1" max:"65535"`
+
+	// MaxClientID is the longest client identifier accepted, in bytes.
+	MaxClientID int `toml:"max_client_id" unit:"bytes" default:"65535" min:"23" max:"65535"`
+}
+
+// none is how a field whose zero means "default" says 0.
+const none = -1
+
+func or[T int | int64 | time.Duration](v, def T) T {
+	if v == 0 {
+		return def
+	}
+	return max(v, 0)
+}
+
+// withDefaults returns l with every zero field set to its default.
+func (l Limits) withDefaults() Limits {
+	l.MaxPacketSize = or(l.MaxPacketSize, 2_000_000)
+	l.MaxConnectSize = or(l.MaxConnectSize, 256<<10)
+	l.ReceiveMaximum = or(l.ReceiveMaximum, 20)
+	l.TopicAliasMaximum = or(l.TopicAliasMaximum, 10)
+	l.TopicAliasMaximumSend = or(l.TopicAliasMaximumSend, 10)
+	l.MaxInflight = or(l.MaxInflight, 1024)
+	l.MaxQueued = or(l.MaxQueued, 1000)
+	l.MaxQueuedBytes = or(l.MaxQueuedBytes, 64<<20)
+	l.MaxOutbound = or(l.MaxOutbound, 4<<20)
+	l.MaxKeepAlive = or(l.MaxKeepAlive, 65535*time.Second)
+	l.MaxQoS = or(l.MaxQoS, 2)
+	l.MaxSubscriptions = or(l.MaxSubscriptions, 100_000)
+	l.MaxTopicLevels = or(l.MaxTopicLevels, 65535)
+	l.MaxClientID = or(l.MaxClientID, 65535)
+	return l
+}
+
+func (c Config) withDefaults() Config {
+	c.Limits = c.Limits.withDefaults()
+	c.PreAuthMemory = or(c.PreAuthMemory, 64<<20)
+	c.OutboundMemory = or(c.OutboundMemory, 1<<30)
+	return c
+}
+
+// Validate reports every value outside its limits, by its key in the configuration file.
+func (c Config) Validate() error {
+	d := c.withDefaults()
+	return errors.Join(
+		between("preauth_memory", d.PreAuthMemory, 1<<20, 4<<30),
+		between("outbound_memory", d.OutboundMemory, 1<<20, 1<<40),
+		c.Limits.Validate(),
+	)
+}
+
+// Validate reports every value outside its limits, by its key in the configuration file.
+func (l Limits) Validate() error {
+	l = l.withDefaults()
+	return errors.Join(
+		between("max_packet_size", l.MaxPacketSize, 1<<10, 268_435_460),
+		between("max_connect_size", l.MaxConnectSize, 256, 16<<20),
+		between("receive_maximum", int64(l.ReceiveMaximum), 1, 65535),
+		between("topic_alias_maximum", int64(l.TopicAliasMaximum), 0, 65535),
+		between("topic_alias_maximum_send", int64(l.TopicAliasMaximumSend), 0, 65535),
+		between("max_inflight_messages", int64(l.MaxInflight), 1, 65535),
+		between("max_queued_messages", int64(l.MaxQueued), 0, 100_000_000),
+		between("max_queued_bytes", l.MaxQueuedBytes, 1<<10, 1<<40),
+		between("max_outbound_bytes", l.MaxOutbound, 64<<10, 4<<30),
+		between("max_keep_alive", int64(l.MaxKeepAlive/time.Second), 1, 65535),
+		between("max_session_expiry", int64(l.MaxSessionExpiry/time.Second), 0, 4294967294),
+		between("max_qos", int64(l.MaxQoS), 0, 2),
+		between("max_subscriptions", int64(l.MaxSubscriptions), 1, 10_000_000),
+		between("max_topic_levels", int64(l.MaxTopicLevels), 1, 65535),
+		between("max_client_id", int64(l.MaxClientID), 23, 65535),
+	)
+}
+
+func between(key string, v, lo, hi int64) error {
+	if v < lo || v > hi {
+		return fmt.Errorf("%s: %d is not between %d and %d", key, v, lo, hi)
+	}
+	return nil
+}
