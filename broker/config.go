@@ -52,8 +52,9 @@ type Limits struct {
 	MaxOutbound int64 `toml:"max_outbound_bytes" unit:"bytes" default:"4MiB" min:"64KiB" max:"4GiB"`
 
 	// MaxKeepAlive is the longest keep alive granted: MQTT 5 clients that ask for more, or for none, are told this value
-	// (Server Keep Alive); earlier clients are closed when they are silent for one and a half times as long.
-	MaxKeepAlive time.Duration `toml:"max_keep_alive" default:"65535s" min:"1s" max:"65535s"`
+	// (Server Keep Alive); earlier clients are closed when they are silent for one and a half times as long. 0 grants
+	// what the client asks for, even none.
+	MaxKeepAlive time.Duration `toml:"max_keep_alive" default:"0s" min:"0s" max:"65535s"`
 
 	// MaxSessionExpiry is the longest time that a session is kept after its connection ended, also for MQTT 3 clients
 	// with a persistent session. 0 keeps what the client asks for.
@@ -105,7 +106,6 @@ func (l Limits) withDefaults() Limits {
 	l.MaxQueued = or(l.MaxQueued, 1000)
 	l.MaxQueuedBytes = or(l.MaxQueuedBytes, 64<<20)
 	l.MaxOutbound = or(l.MaxOutbound, 4<<20)
-	l.MaxKeepAlive = or(l.MaxKeepAlive, 65535*time.Second)
 	l.MaxQoS = or(l.MaxQoS, 2)
 	l.MaxSubscriptions = or(l.MaxSubscriptions, 100_000)
 	l.MaxTopicLevels = or(l.MaxTopicLevels, 65535)
@@ -143,7 +143,7 @@ func (l Limits) Validate() error {
 		between("max_queued_messages", int64(l.MaxQueued), 0, 100_000_000),
 		between("max_queued_bytes", l.MaxQueuedBytes, 1<<10, 1<<40),
 		between("max_outbound_bytes", l.MaxOutbound, 64<<10, 4<<30),
-		between("max_keep_alive", int64(l.MaxKeepAlive/time.Second), 1, 65535),
+		between("max_keep_alive", int64(l.MaxKeepAlive/time.Second), 0, 65535),
 		between("max_session_expiry", int64(l.MaxSessionExpiry/time.Second), 0, 4294967294),
 		between("max_qos", int64(l.MaxQoS), 0, 2),
 		between("max_subscriptions", int64(l.MaxSubscriptions), 1, 10_000_000),
