@@ -1,0 +1,110 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/sealmq/sealmq/pki"
+	"github.com/spf13/cobra"
+)
+
+func newDeviceCmd() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "device",
+		Short: "Give devices their certificates",
+		Args:  noArgs,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(newDeviceAddCmd())
+	return cmd
+}
+
+func newDeviceAddCmd() *cobra.Command {
+	var (
+		data, out, group, host string
+		port                   int
+	)
+	cmd := &cobra.Command{
+		Use:   "add ID",
+		Short: "Issue a certificate for a device, with snippets to use it",
+		Long: `Issue a certificate for a device, with snippets to use it.
+
+  sealmq device add pump-17                              into the folder pump-17/
+  sealmq device add pump-17 --out certs/                 into another
+  sealmq device add pump-17 --host broker.example.org    for devices that use this name
+
+The private key is written to that folder and kept nowhere else. Nothing is
+overwritten.`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return withExit(exitUsage, errors.New("name one device"), "sealmq device add pump-17")
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			id := args[0]
+			if err := pki.CheckID(id); err != nil {
+				return withExit(exitUsage, err)
+			}
+			if port < 1 || port > 65535 {
+				return usagef("--port %d is not between 1 and 65535", port)
+			}
+			f, err := pki.OpenFolder(data, pki.Config{})
+			if err != nil {
+				return onFiles(err)
+			}
+			if host == "" {
+				asked, err := f.AskedHosts()
+				if err != nil {
+					return onFiles(err)
+				}
+				host = bestHost(asked, pki.LocalHosts())
+			} else if err := pki.CheckHost(host); err != nil {
+				return withExit(exitUsage, err)
+			}
+			b, err := f.IssueDevice(id, group)
+			if err != nil {
+				return onFiles(err)
+			}
+			if out == "" {
+				out = strings.ReplaceAll(id, ":", "_") // not every file system takes a colon
+			}
+			to := snippet{ID: id, Host: host, Port: port, Bundle: b}
+			files, err := to.files()
+			if err != nil {
+				return err
+			}
+			if err := b.Write(out, files...); err != nil {
+				if errors.Is(err, fs.ErrExist) {
+					return withExit(exitFile, err, "nothing was written; choose another folder with --out")
+				}
+				return onFiles(err)
+			}
+			e := endpoint{host, port, filepath.Join(out, "ca.pem"), filepath.Join(out, "cert.pem"), filepath.Join(out, "key.pem")}
+			w := cmd.OutOrStdout()
+			fmt.Fprintf(w, "%s%c is ready, valid until %s\n\n", filepath.Clean(out), filepath.Separator, b.Leaf.NotAfter.Format(time.DateOnly))
+			fmt.Fprint(w, bundleList)
+			fmt.Fprintf(w, "\nTry it:\n  %s\n  %s\n",
+				e.mosquitto("mosquitto_sub", "-v", "-t", id+"/#"),
+				e.mosquitto("mosquitto_pub", "-t", id+"/hello", "-m", "world"))
+			return nil
+		},
+	}
+	dataFlag(cmd, &data)
+	cmd.Flags().StringVar(&out, "out", "", "`FOLDER` to write (default: the device's id)")
+	cmd.Flags().StringVar(&group, "group", "", "`GROUP` of the device, written into its certificate")
+	cmd.Flags().StringVar(&host, "host", "", "`NAME` of the broker in the snippets (default: a name asked for at init, or this machine's address)")
+	cmd.Flags().IntVar(&port, "port", 8883, "`PORT` of the broker in the snippets")
+	return cmd
+}
+
+const bundleList = `  ca.pem  cert.pem  key.pem   the identity; the key exists only here
+  mosquitto.txt               lines to paste
+  paho.py                     Python, paho-mqtt
+  sealmq_arduino.h            ESP32 and ESP8266, PubSubClient
+  mongoose.c                  C, Mongoose
+`

@@ -1,0 +1,100 @@
+// Command sealmq is an MQTT broker sealed by TLS, with the tools around it:
+// one binary, a file per command. testdata/*.txt is its specification.
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	// A second Ctrl-C ends the process at once.
+	context.AfterFunc(ctx, stop)
+	os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+}
+
+// run is the whole program; results go to stdout, everything else to stderr.
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	root := newRootCmd()
+	root.SetArgs(args)
+	root.SetIn(stdin)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	return printError(stderr, root.ExecuteContext(ctx))
+}
+
+func newRootCmd() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "sealmq",
+		Short: "An MQTT broker, sealed by TLS",
+		Long: `An MQTT broker, sealed by TLS.
+
+  sealmq serve                       start the broker; everything it needs is made
+  sealmq sub '#'                     see every message
+  sealmq pub -t hello -m world       send one
+  sealmq device add pump-17          give a device its own certificate`,
+		Args:          noArgs,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return withExit(exitUsage, err, cmd.CommandPath()+" --help")
+	})
+	root.AddCommand(
+		newServeCmd(),
+		newInitCmd(),
+		newDeviceCmd(),
+		newPubCmd(),
+		newSubCmd(),
+		newRRCmd(),
+		newCheckCmd(),
+		newVersionCmd(),
+	)
+	return root
+}
+
+func noArgs(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		if cmd.HasSubCommands() {
+			return withExit(exitUsage, errors.New("unknown command "+args[0]), cmd.CommandPath()+" --help")
+		}
+		return usagef("%s takes no arguments, got %q", cmd.CommandPath(), args[0])
+	}
+	return nil
+}
+
+// defaultData is the data folder when --data and SEALMQ_DATA are not given.
+const defaultData = "sealmq-data"
+
+func dataFlag(cmd *cobra.Command, data *string) {
+	def := defaultData
+	if env := os.Getenv("SEALMQ_DATA"); env != "" {
+		def = env
+	}
+	cmd.Flags().StringVar(data, "data", def, "`FOLDER` of the broker's data (environment: SEALMQ_DATA)")
+}
+
+// onFiles gives an error about files its exit code and its hints.
+func onFiles(err error) error {
+	var coded *exitError
+	if err == nil || errors.As(err, &coded) {
+		return err
+	}
+	var h interface{ Hint() string }
+	if errors.As(err, &h) {
+		return withExit(exitFile, err, h.Hint())
+	}
+	if pe := (*fs.PathError)(nil); errors.As(err, &pe) {
+		return withExit(exitFile, err)
+	}
+	return err
+}
