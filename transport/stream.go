@@ -1,0 +1,86 @@
+package transport
+
+import (
+	"io"
+	"net"
+)
+
+// streamBuffer is what a blocking connection holds while it waits.
+const streamBuffer = 4 << 10
+
+// streamLink drives a blocking net.Conn. Every write goes through the queue,
+// since nothing else is known not to block.
+type streamLink struct{ c *conn }
+
+func newStreamLink(c *conn) link { return streamLink{c} }
+
+func (s streamLink) write([]byte) (int, error) { return 0, nil }
+
+func (s streamLink) startDrain() {
+	s.c.g.add()
+	go s.drain()
+}
+
+func (s streamLink) interrupt() {
+	if s.c.running {
+		s.c.nc.SetReadDeadline(past)
+	} else {
+		s.c.nc.SetDeadline(past)
+	}
+}
+
+func (s streamLink) kill() { s.c.nc.Close() }
+
+func (s streamLink) run() { go s.loop() }
+
+func (s streamLink) loop() {
+	c := s.c
+	c.nc.SetReadDeadline(noDeadline)
+	err := c.h.Data(nil)
+	c.h.Flush()
+	buf := make([]byte, streamBuffer)
+	for err == nil && c.closing.Load() == open {
+		var n int
+		n, err = c.Read(buf)
+		if n > 0 && c.closing.Load() == open {
+			if derr := c.h.Data(buf[:n]); derr != nil {
+				c.shut(closed, derr) // unless the handler has closed
+				break
+			}
+			c.h.Flush()
+		}
+	}
+	if err == io.EOF {
+		err = nil
+		c.eof = true
+	}
+	c.end(err)
+}
+
+// drain writes the queue. front stays valid beside push, and only a drain
+// pops or clears while it runs.
+func (s streamLink) drain() {
+	c := s.c
+	defer c.g.done()
+	var err error
+	c.mu.Lock()
+	for err == nil && c.q.size > 0 && c.closing.Load() != closed {
+		b := c.q.front()
+		c.mu.Unlock()
+		var n int
+		n, err = c.nc.Write(b)
+		if n < len(b) && err == nil {
+			err = io.ErrShortWrite
+		}
+		c.mu.Lock()
+		c.q.pop(n)
+		c.backlog.Store(int64(c.q.size))
+	}
+	if c.closing.Load() == closed {
+		c.clearQueue()
+		err = net.ErrClosed
+	}
+	c.stopDraining()
+	c.mu.Unlock()
+	c.afterDrain(err)
+}
