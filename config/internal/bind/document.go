@@ -161,8 +161,11 @@ func (r *reader) read() {
 }
 
 func syntaxText(s string) string {
-	if s == "strings must be quoted" {
+	switch {
+	case s == "strings must be quoted":
 		return `a text, a duration or a size must stand in quotes: "15s", "64KiB"`
+	case strings.HasPrefix(s, "expected keyword"), strings.HasSuffix(s, "at start of value"):
+		return `not a value: write true or false, a number, or a text in quotes`
 	}
 	return s
 }

@@ -125,3 +125,6 @@ func (f Field) Format(v reflect.Value) string {
 	}
 	return strconv.FormatInt(x, 10)
 }
+
+// Show returns the field's default as it stands in a file; of a field without one, its zero.
+func (f Field) Show() string { return f.Format(reflect.New(f.Type).Elem()) }

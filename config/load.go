@@ -1,0 +1,122 @@
+package config
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/sealmq/sealmq/config/internal/bind"
+)
+
+// Load reads a file. The error lists everything that is wrong with it and with the certificate files that it names, a
+// line each: "sealmq.toml:7: listener.address: …". Relative paths in it count from its own folder.
+func Load(path string) (Config, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return Config{}, fmt.Errorf("read configuration: %w", err)
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, bind.MaxSize+1))
+	if err != nil {
+		return Config{}, fmt.Errorf("read configuration: %w", err)
+	}
+	c, doc, ps := parse(path, data)
+	if err := append(ps, c.files(doc)...).Err(); err != nil {
+		return Config{}, err
+	}
+	return c, nil
+}
+
+// Parse reads a configuration from memory, as Load does, without looking at the files that it names. The name appears
+// in errors, and its folder is where relative paths begin.
+func Parse(name string, data []byte) (Config, error) {
+	c, _, ps := parse(name, data)
+	if err := ps.Err(); err != nil {
+		return Config{}, err
+	}
+	return c, nil
+}
+
+// hints are for those who know the key by another broker's name.
+var hints = map[string]string{
+	"port":                         `the port is a part of address: address = ":8883"`,
+	"bind_address":                 `it is a part of address: address = "192.168.1.5:8883"`,
+	"protocol":                     "a listener speaks MQTT 3.1, 3.1.1 and 5 at once",
+	"cafile":                       "here it is client_ca, in [[listener]]",
+	"certfile":                     "here it is certificate, in [[listener]]",
+	"keyfile":                      "here it is key, in [[listener]]",
+	"require_certificate":          `here it is client_certificates = "required", "optional" or "none", in [[listener]]`,
+	"allow_anonymous":              "here it is anonymous, in [[listener]]",
+	"message_size_limit":           "here it is max_packet_size, in [limits]",
+	"max_inflight":                 "here it is max_inflight_messages, in [limits]",
+	"persistent_client_expiration": "here it is max_session_expiry, in [limits]",
+	"tls_version":                  "TLS 1.2 and 1.3 are always on, and nothing older",
+	"tls_versions":                 "TLS 1.2 and 1.3 are always on, and nothing older",
+	"ciphers":                      "the cipher suites are fixed to those without known weakness",
+	"log_type":                     "here it is level, in [log]",
+}
+
+func parse(name string, data []byte) (Config, *bind.Document, bind.Problems) {
+	doc, ps := bind.Parse(name, data)
+	var c Config
+	ps = append(ps, bind.Bind(doc, &c, bind.Options{
+		Element: func(_ string, e any) {
+			// [limits] has been read: it is bound before the lists.
+			l := e.(*Listener)
+			l.Limits, l.inherited = c.Broker.Limits, true
+		},
+		Hints: hints,
+	})...)
+	if dir := filepath.Dir(name); dir != "." {
+		base(dir, &c.Data)
+		for i := range c.Listeners {
+			l := &c.Listeners[i]
+			base(dir, &l.Certificate, &l.Key, &l.ClientCA)
+		}
+	}
+	c = c.Effective()
+	return c, doc, append(ps, c.problems(doc, ps)...)
+}
+
+func base(dir string, paths ...*string) {
+	for _, p := range paths {
+		if *p != "" && !filepath.IsAbs(*p) {
+			*p = filepath.Join(dir, *p)
+		}
+	}
+}
+
+// files checks that the certificate files can be read and fit together.
+func (c Config) files(doc *bind.Document) bind.Problems {
+	p := top(doc)
+	for i, l := range c.Listeners {
+		q := p.element("listener", i, l.Name)
+		if l.Certificate != "" && l.Key != "" && q.readable("certificate", l.Certificate) && q.readable("key", l.Key) {
+			if _, err := tls.LoadX509KeyPair(l.Certificate, l.Key); err != nil {
+				q.add("certificate", "%s with %s: %v", l.Certificate, l.Key, err)
+			}
+		}
+		if l.ClientCA != "" && q.readable("client_ca", l.ClientCA) {
+			pem, err := os.ReadFile(l.ClientCA)
+			if err != nil {
+				q.add("client_ca", "%v", err)
+			} else if !x509.NewCertPool().AppendCertsFromPEM(pem) {
+				q.add("client_ca", "%s holds no certificate in PEM form", l.ClientCA)
+			}
+		}
+	}
+	return *p.found
+}
+
+func (p *place) readable(key, file string) bool {
+	f, err := os.Open(file)
+	if err != nil {
+		p.add(key, "%v", err)
+		return false
+	}
+	f.Close()
+	return true
+}
