@@ -94,12 +94,13 @@ func (c Config) files(doc *bind.Document) bind.Problems {
 	p := top(doc)
 	for i, l := range c.Listeners {
 		q := p.element("listener", i, l.Name)
-		if l.Certificate != "" && l.Key != "" && q.readable("certificate", l.Certificate) && q.readable("key", l.Key) {
+		cert, key := q.readable("certificate", l.Certificate), q.readable("key", l.Key)
+		if cert && key {
 			if _, err := tls.LoadX509KeyPair(l.Certificate, l.Key); err != nil {
 				q.add("certificate", "%s with %s: %v", l.Certificate, l.Key, err)
 			}
 		}
-		if l.ClientCA != "" && q.readable("client_ca", l.ClientCA) {
+		if q.readable("client_ca", l.ClientCA) {
 			pem, err := os.ReadFile(l.ClientCA)
 			if err != nil {
 				q.add("client_ca", "%v", err)
@@ -111,7 +112,11 @@ func (c Config) files(doc *bind.Document) bind.Problems {
 	return *p.found
 }
 
+// readable tells whether a file is named and can be opened.
 func (p *place) readable(key, file string) bool {
+	if file == "" {
+		return false
+	}
 	f, err := os.Open(file)
 	if err != nil {
 		p.add(key, "%v", err)

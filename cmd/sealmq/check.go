@@ -1,0 +1,66 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sealmq/sealmq/config"
+)
+
+func newCheckCmd() *cobra.Command {
+	return &cobra.Command{
+		Use:   "check [CONFIG]",
+		Short: "Check a configuration file and print what it amounts to",
+		Long: `Check a configuration file and print what it amounts to.
+
+  sealmq check sealmq.toml              every error at once, or every key with its value
+  sealmq check                          what the broker does without a configuration
+  sealmq check sealmq.toml >/dev/null   only errors and warnings
+
+Nothing is changed and nothing is listened on. The files that the configuration
+names are read too: a certificate must fit its key.
+
+Exit codes: 0 good, 1 errors in the file, 3 the file cannot be read.`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 1 {
+				return usagef("%s takes one file, got %q", cmd.CommandPath(), args)
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			cfg := config.Default()
+			if len(args) == 1 {
+				var err error
+				if cfg, err = loadConfig(args[0]); err != nil {
+					return err
+				}
+			}
+			for _, w := range cfg.Warnings() {
+				fmt.Fprintf(cmd.ErrOrStderr(), "sealmq: warning: %s\n", w)
+			}
+			return cfg.WriteTOML(cmd.OutOrStdout())
+		},
+	}
+}
+
+// loadConfig reads a configuration file for a command. What is wrong in it is shown as file:line, ready for editors.
+func loadConfig(path string) (config.Config, error) {
+	cfg, err := config.Load(path)
+	if err == nil {
+		return cfg, nil
+	}
+	var lines interface{ Unwrap() []error }
+	if !errors.As(err, &lines) {
+		return cfg, withExit(exitFile, err)
+	}
+	n := len(lines.Unwrap())
+	s := "s"
+	if n == 1 {
+		s = ""
+	}
+	return cfg, &exitError{code: exitFailure, bare: true, err: fmt.Errorf("%w\nsealmq: %s: %d error%s",
+		err, strings.TrimSpace(path), n, s)}
+}
