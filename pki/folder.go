@@ -107,16 +107,30 @@ func (f *Folder) AskedHosts() ([]string, error) {
 	return hosts, nil
 }
 
-// Hosts are all names that the broker's certificate shall carry: those asked
-// for, then the machine's own.
-func (f *Folder) Hosts() ([]string, error) {
+// CertifiedHosts are the names in the broker's certificate; none before it was issued.
+func (f *Folder) CertifiedHosts() []string {
+	certFile, _ := f.ServerFiles()
+	b, err := readFile(certFile)
+	if err != nil {
+		return nil
+	}
+	chain, err := ParseCertificates(b)
+	if err != nil {
+		return nil
+	}
+	return chain[0].DNSNames
+}
+
+// Hosts are all names that the broker's certificate shall carry: those in
+// DATA/server/hosts, the further ones, then the machine's own.
+func (f *Folder) Hosts(further ...string) ([]string, error) {
 	asked, err := f.AskedHosts()
 	if err != nil {
 		return nil, err
 	}
-	hosts, err := cleanHosts(append(asked, LocalHosts()...))
+	hosts, err := cleanHosts(slices.Concat(asked, further, LocalHosts()))
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", filepath.Join(f.path, "server", "hosts"), err)
+		return nil, fmt.Errorf("names of the broker's certificate: %w", err)
 	}
 	return hosts, nil
 }
@@ -133,9 +147,9 @@ func (f *Folder) OperatorFiles() (ca, cert, key string) {
 }
 
 // Server returns the broker's certificate, and whether it had to be issued: at
-// first, when less than a third of its life remains, or when a host is missing.
-func (f *Folder) Server() (cert *tls.Certificate, issued bool, err error) {
-	hosts, err := f.Hosts()
+// first, when less than a third of its life remains, or when one of its Hosts is missing.
+func (f *Folder) Server(further ...string) (cert *tls.Certificate, issued bool, err error) {
+	hosts, err := f.Hosts(further...)
 	if err != nil {
 		return nil, false, err
 	}
@@ -256,7 +270,7 @@ func (f *Folder) IssueDevice(id, group string) (*Bundle, error) {
 	if err != nil {
 		return nil, err
 	}
-	if slices.Contains(hosts, strings.ToLower(id)) {
+	if slices.Contains(append(hosts, f.CertifiedHosts()...), strings.ToLower(id)) {
 		return nil, fmt.Errorf("device id %q is a host name of the broker", id)
 	}
 	return f.ca.IssueClient(Device, id, group)

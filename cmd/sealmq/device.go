@@ -58,11 +58,7 @@ overwritten.`,
 				return onFiles(err)
 			}
 			if host == "" {
-				asked, err := f.AskedHosts()
-				if err != nil {
-					return onFiles(err)
-				}
-				host = bestHost(asked, pki.LocalHosts())
+				host = bestHost(f.CertifiedHosts(), pki.LocalHosts())
 			} else if err := pki.CheckHost(host); err != nil {
 				return withExit(exitUsage, err)
 			}

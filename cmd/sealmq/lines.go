@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -100,22 +101,22 @@ func shellQuote(w string, windows bool) string {
 }
 
 // bestHost is the name under which other machines most likely reach this one:
-// a name that was asked for, else the first address of a network, else the
-// host name, else localhost.
-func bestHost(asked, all []string) string {
-	for _, h := range asked {
-		if !strings.HasPrefix(h, "*") {
+// a certified name that is not one of the machine's own and so was asked for,
+// else its first address in a network, else its host name, else localhost.
+func bestHost(certified, local []string) string {
+	for _, h := range certified {
+		if !strings.HasPrefix(h, "*") && !slices.Contains(local, h) {
 			return h
 		}
 	}
 	for _, v4 := range []bool{true, false} {
-		for _, h := range all {
+		for _, h := range local {
 			if ip := net.ParseIP(h); ip != nil && !ip.IsLoopback() && (ip.To4() != nil) == v4 {
 				return h
 			}
 		}
 	}
-	for _, h := range all {
+	for _, h := range local {
 		if h != "localhost" && net.ParseIP(h) == nil {
 			return h
 		}

@@ -54,7 +54,7 @@ void setup() {
   static BearSSL::PrivateKey key(SEALMQ_KEY);
   tls.setBufferSizes(1024, 512);
   tls.setTrustAnchors(&ca);
-  tls.setClientECCert(&cert, &key, BR_KEYTYPE_SIGN | BR_KEYTYPE_KEYX, BR_KEYTYPE_EC);
+  tls.setClientECCert(&cert, &key, BR_KEYTYPE_SIGN, BR_KEYTYPE_EC);
 #else
   tls.setCACert(SEALMQ_CA);
   tls.setCertificate(SEALMQ_CERT);

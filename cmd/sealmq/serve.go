@@ -1,0 +1,133 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+
+	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/config"
+	"github.com/sealmq/sealmq/transport"
+	"github.com/spf13/cobra"
+)
+
+func newServeCmd() *cobra.Command {
+	var data, file string
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Run the broker",
+		Long: `Run the broker. At first start it makes its own CA and the certificates it
+needs, listens on port 8883 with mutual TLS, and prints lines to try it.
+
+  sealmq serve                              with everything in ./sealmq-data
+  sealmq serve --data /var/lib/sealmq       in another folder
+  sealmq serve --config sealmq.toml         as the file says; sealmq check tests it
+
+Ctrl-C and SIGTERM end it orderly; SIGHUP reads configuration and certificates again.`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			load := func() (sealmq.Config, error) {
+				cfg := config.Config{Data: data}
+				if file == "" {
+					return cfg, nil
+				}
+				cfg, err := config.Load(file)
+				if err == nil && cmd.Flags().Changed("data") {
+					cfg.Data = data
+				}
+				return cfg, err
+			}
+			cfg, err := load()
+			if err != nil {
+				return onFiles(err)
+			}
+			s, err := sealmq.New(cfg)
+			if err != nil {
+				return onFiles(err)
+			}
+			if err := s.Listen(); err != nil {
+				s.Close()
+				return err
+			}
+			welcome(cmd.OutOrStdout(), s, self())
+			return serve(cmd.Context(), s, load, cmd.ErrOrStderr())
+		},
+	}
+	dataFlag(cmd, &data)
+	cmd.Flags().StringVar(&file, "config", "", "configuration `FILE`")
+	return cmd
+}
+
+// serve runs s until ctx ends, and reloads it on SIGHUP.
+func serve(ctx context.Context, s *sealmq.Server, load func() (sealmq.Config, error), stderr io.Writer) error {
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+	for {
+		select {
+		case err := <-done:
+			return err
+		case <-hangup:
+			cfg, err := load()
+			if err == nil {
+				err = s.Reload(cfg)
+			}
+			if err != nil {
+				printError(stderr, fmt.Errorf("reload: the old configuration stays in force\n%w", err))
+				continue
+			}
+			fmt.Fprintln(stderr, "sealmq: configuration reloaded")
+		}
+	}
+}
+
+// welcome prints what works now: lines to be pasted as they are.
+func welcome(w io.Writer, s *sealmq.Server, program []string) {
+	cfg := s.Config()
+	for _, l := range cfg.Listeners {
+		addr, ok := s.Addr(l.Name).(*net.TCPAddr)
+		if !ok || l.Plain || l.Certificate != "" || l.ClientCA != "" || l.ClientCertificates == transport.None {
+			continue
+		}
+		e := endpoint{host: reachable(addr), port: addr.Port}
+		e.ca, e.cert, e.key = s.Folder().OperatorFiles()
+		fmt.Fprintf(w, "\nSealMQ is ready on port %d, with mutual TLS. Its CA and keys are in %s%c\n", e.port, filepath.Clean(cfg.Data), filepath.Separator)
+		fmt.Fprintf(w, "\nSee every message, send one:\n  %s\n  %s\n",
+			e.sealmq(program, cfg.Data, "sub", "#"),
+			e.sealmq(program, cfg.Data, "pub", "-t", "hello", "-m", "world"))
+		fmt.Fprintf(w, "\nThe same with Mosquitto's tools:\n  %s\n  %s\n",
+			e.mosquitto("mosquitto_sub", "-v", "-t", "#"),
+			e.mosquitto("mosquitto_pub", "-t", "hello", "-m", "world"))
+		fmt.Fprintf(w, "\nGive a device its own identity:\n  %s\n\n", withData(program, cfg.Data, "device", "add", "pump-17"))
+		return
+	}
+	for _, l := range cfg.Listeners {
+		if addr, ok := s.Addr(l.Name).(*net.TCPAddr); ok {
+			fmt.Fprintf(w, "SealMQ is ready on %s (%s)\n", addr, l.Name)
+		}
+	}
+}
+
+// reachable is the host under which a listener is reached from its own machine.
+func reachable(addr *net.TCPAddr) string {
+	if addr.IP.IsUnspecified() || addr.IP.IsLoopback() {
+		return "localhost"
+	}
+	return addr.IP.String()
+}
+
+// withData is a command line of this program that works on the same data folder.
+func withData(program []string, data string, args ...string) string {
+	words := append(append([]string{}, program...), args...)
+	if filepath.Clean(data) != defaultData {
+		words = append(words, "--data", data)
+	}
+	return commandLine(words...)
+}

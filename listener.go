@@ -1,0 +1,138 @@
+package sealmq
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"log/slog"
+	"net"
+	"sync/atomic"
+	"time"
+
+	"github.com/sealmq/sealmq/auth"
+	"github.com/sealmq/sealmq/broker"
+	"github.com/sealmq/sealmq/transport"
+)
+
+// listener accepts connections and hands them to the broker.
+type listener struct {
+	transport.Listener               // nil until listen
+	cfg                Listener      // guarded by Server.mu; the transport's part never changes
+	accepting          bool          // guarded by Server.mu
+	certs              *certificates // nil when plain
+	terms              atomic.Pointer[terms]
+}
+
+// terms are what a connection gets from its listener when it is accepted; Reload replaces them.
+type terms struct {
+	name           string
+	connectTimeout time.Duration
+	anonymous      bool
+	limits         broker.Limits
+}
+
+func newListener(cfg Listener, m *material) *listener {
+	l := &listener{cfg: cfg}
+	if m != nil {
+		l.certs = new(certificates)
+		l.certs.current.Store(m)
+	}
+	l.setTerms(cfg)
+	return l
+}
+
+func (l *listener) setTerms(cfg Listener) {
+	l.terms.Store(&terms{cfg.Name, cfg.ConnectTimeout, cfg.Anonymous, cfg.Limits})
+}
+
+func (l *listener) listen(log *slog.Logger) (err error) {
+	var certs transport.Certificates
+	if l.certs != nil {
+		certs = l.certs
+	}
+	l.Listener, err = transport.Listen(l.cfg.Config, certs, log)
+	return err
+}
+
+func (l *listener) close() {
+	if l.Listener != nil {
+		l.Listener.Close()
+	}
+}
+
+func (l *listener) wait(ctx context.Context) error {
+	if l.Listener == nil {
+		return nil
+	}
+	return l.Listener.Wait(ctx)
+}
+
+// accept starts the accept loop of l once the server runs. The caller holds mu.
+func (s *Server) accept(l *listener) {
+	if !s.running || s.ended || l.accepting {
+		return
+	}
+	l.accepting = true
+	s.tasks.Go(func() {
+		for {
+			c, err := l.Accept()
+			if errors.Is(err, net.ErrClosed) {
+				return
+			}
+			if err != nil {
+				s.fail(l.terms.Load().name, err)
+				return
+			}
+			s.tasks.Go(func() { s.serve(l, c) })
+		}
+	})
+}
+
+// serve takes one connection through handshake and CONNECT. Its driver may keep
+// feeding the broker after it has returned.
+func (s *Server) serve(l *listener, tc transport.Conn) {
+	t := l.terms.Load()
+	if err := tc.Handshake(s.stop); err != nil {
+		s.refused(t.name, err)
+		return
+	}
+	conn := s.broker.NewConn(tc, peerOf(tc.Peer(), t.anonymous), t.limits)
+	if err := tc.SetReadDeadline(time.Now().Add(t.connectTimeout)); err != nil {
+		tc.Close(false)
+		return
+	}
+	if err := conn.Open(tc); err != nil {
+		return // refused, logged and closed by the broker
+	}
+	tc.Run(conn)
+}
+
+// refused logs a handshake that failed. Port scans and health checks that send
+// nothing are of interest to nobody.
+func (s *Server) refused(listener string, err error) {
+	level, attrs := slog.LevelWarn, []any{"listener", listener}
+	var he *transport.HandshakeError
+	if errors.As(err, &he) {
+		if he.Cause == transport.CauseNothingSent || he.Cause == transport.CauseClosed {
+			level = slog.LevelDebug
+		}
+		var versions []string
+		for _, v := range he.Versions {
+			versions = append(versions, tls.VersionName(v))
+		}
+		attrs = append(attrs, "peer", he.Addr, "cause", string(he.Cause), "sni", he.ServerName, "versions", versions)
+		if he.Alert >= 0 {
+			attrs = append(attrs, "alert", he.Alert)
+		}
+		err = he.Err
+	}
+	s.log.Log(s.stop, level, "tls handshake refused", append(attrs, "error", err)...)
+}
+
+func peerOf(p transport.Peer, anonymous bool) auth.Peer {
+	return auth.Peer{
+		Addr: p.Addr, Listener: p.Listener, Transport: p.Transport, Secure: p.Secure, Anonymous: anonymous,
+		SNI: p.SNI, ALPN: p.ALPN, TLSVersion: p.TLSVersion, CipherSuite: p.CipherSuite, Group: uint16(p.Group),
+		Cert: p.Cert,
+	}
+}

@@ -1,0 +1,150 @@
+package sealmq
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+)
+
+// Reload puts cfg in force without interrupting connections. Everything is
+// checked and loaded before anything changes; after an error the old
+// configuration is in force. Certificates, hosts, limits and anonymous apply to
+// connections accepted from then on. A listener whose address or transport
+// settings change is opened anew; connections of one that is gone live on until
+// they end. The data folder, the memory budgets and the log's format stay as they
+// were at start: a change of them is an error.
+func (s *Server) Reload(cfg Config) error {
+	if err := cfg.Validate(); err != nil {
+		return err
+	}
+	cfg = cfg.Effective()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended {
+		return net.ErrClosed
+	}
+	if err := s.fixed(cfg); err != nil {
+		return err
+	}
+	fresh, err := s.prepare(cfg)
+	if err != nil {
+		return err
+	}
+	if !s.open { // nothing to keep
+		s.listeners, s.cfg = fresh, cfg
+		return nil
+	}
+	if err := s.swap(fresh); err != nil {
+		return err
+	}
+	s.cfg = cfg
+	if s.level != nil {
+		setLevel(s.level, cfg.Log)
+	}
+	for _, w := range cfg.Warnings() {
+		s.log.Warn(w)
+	}
+	return nil
+}
+
+// fixed reports every change that needs a restart.
+func (s *Server) fixed(cfg Config) error {
+	var errs []error
+	restart := func(key string, changed bool) {
+		if changed {
+			errs = append(errs, fmt.Errorf("%s: a change needs a restart", key))
+		}
+	}
+	restart("data", cfg.Data != s.cfg.Data)
+	restart("preauth_memory", cfg.Broker.PreAuthMemory != s.cfg.Broker.PreAuthMemory)
+	restart("outbound_memory", cfg.Broker.OutboundMemory != s.cfg.Broker.OutboundMemory)
+	restart("log.format", s.level != nil && cfg.Log.Format != s.cfg.Log.Format)
+	return errors.Join(errs...)
+}
+
+// swap replaces the listeners by fresh ones. Those whose sockets can stay, stay
+// and take over terms and certificates. If a socket cannot be opened, those that
+// were closed for it are opened again.
+func (s *Server) swap(fresh []*listener) error {
+	type pair struct{ old, now *listener }
+	var (
+		kept   []pair
+		opened []*listener
+		gone   = slices.Clone(s.listeners)
+		result []*listener
+	)
+	for _, l := range fresh {
+		i := slices.IndexFunc(gone, func(o *listener) bool { return o.cfg.Config == l.cfg.Config })
+		if i < 0 {
+			opened = append(opened, l)
+			result = append(result, l)
+			continue
+		}
+		kept = append(kept, pair{gone[i], l})
+		result = append(result, gone[i])
+		gone = slices.Delete(gone, i, i+1)
+	}
+
+	// Only addresses that change hands are closed before.
+	var closed []*listener
+	for _, o := range gone {
+		if slices.ContainsFunc(opened, func(l *listener) bool { return samePort(o.cfg.Address, l.cfg.Address) }) {
+			o.close()
+			closed = append(closed, o)
+		}
+	}
+	for i, l := range opened {
+		err := l.listen(s.log)
+		if err == nil {
+			continue
+		}
+		for _, before := range opened[:i] {
+			before.close()
+		}
+		for _, o := range closed {
+			again := newListener(o.cfg, nil)
+			again.certs = o.certs
+			if e := again.listen(s.log); e != nil {
+				err = errors.Join(err, fmt.Errorf("back to the old configuration: %w", e))
+				continue
+			}
+			s.listeners[slices.Index(s.listeners, o)] = again
+			s.retired = append(s.retired, o)
+			s.accept(again)
+		}
+		return err
+	}
+
+	for _, p := range kept {
+		p.old.cfg = p.now.cfg
+		p.old.setTerms(p.now.cfg)
+		if p.old.certs != nil {
+			p.old.certs.current.Store(p.now.certs.current.Load())
+		}
+	}
+	for _, o := range gone {
+		o.close()
+	}
+	for _, l := range opened {
+		s.accept(l)
+		s.announce(l)
+	}
+	s.listeners = result
+	s.retired = append(s.prune(), gone...)
+	return nil
+}
+
+// prune forgets retired listeners without connections.
+func (s *Server) prune() []*listener {
+	done, cancel := context.WithCancel(context.Background())
+	cancel()
+	return slices.DeleteFunc(s.retired, func(l *listener) bool { return l.wait(done) == nil })
+}
+
+func samePort(a, b string) bool {
+	_, p, err := net.SplitHostPort(a)
+	_, q, err2 := net.SplitHostPort(b)
+	return err == nil && err2 == nil && p == q && p != "0"
+}

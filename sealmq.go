@@ -1,0 +1,234 @@
+// Package sealmq is the SealMQ broker as a library: MQTT 3.1, 3.1.1 and 5 over
+// mutual TLS, with a private CA that it makes itself.
+//
+//	s, err := sealmq.New(sealmq.Config{})
+//	...
+//	err = s.Run(ctx) // until ctx ends
+//
+// The zero Config listens on port 8883, keeps its CA and certificates in the
+// folder sealmq-data, and lets in clients with a certificate of that CA.
+//
+// The package puts the parts together and holds no logic of theirs. Run starts
+// a goroutine for each listener, one that renews certificates, and one for each
+// connection until its CONNECT is accepted; all have ended when it returns.
+package sealmq
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/sealmq/sealmq/auth"
+	"github.com/sealmq/sealmq/broker"
+	"github.com/sealmq/sealmq/config"
+	"github.com/sealmq/sealmq/pki"
+	"github.com/sealmq/sealmq/store"
+	"github.com/sealmq/sealmq/store/memory"
+)
+
+// Config is the configuration of a server; zero fields have their defaults. It
+// must not be modified once passed in.
+type Config = config.Config
+
+// Listener is one address of a Config on which clients connect.
+type Listener = config.Listener
+
+// shutdownTimeout bounds how long the end of a server waits for its clients to
+// take their last packet.
+const shutdownTimeout = 5 * time.Second
+
+// Server is a broker with its listeners. Make one with New.
+type Server struct {
+	log    *slog.Logger
+	level  *slog.LevelVar // nil with WithLog
+	folder *pki.Folder    // nil while no listener uses our own CA
+	store  store.Store
+	broker *broker.Broker
+
+	tasks   sync.WaitGroup // accept loops, handshakes
+	stop    context.Context
+	cancel  context.CancelFunc
+	failed  chan error // an accept loop that ended by itself
+	endOnce sync.Once
+	endErr  error
+
+	mu        sync.Mutex // guards what follows; Reload holds it throughout
+	cfg       Config     // effective
+	open      bool       // Listen has succeeded
+	running   bool       // Run has begun
+	ended     bool
+	listeners []*listener
+	retired   []*listener // closed by Reload, their connections may still live
+}
+
+// Option changes how a Server is put together.
+type Option func(*options)
+
+type options struct {
+	log  *slog.Logger
+	auth auth.Authenticator
+}
+
+// WithLog sends the log to l instead of standard error; Config.Log is then not used.
+func WithLog(l *slog.Logger) Option { return func(o *options) { o.log = l } }
+
+// WithAuthenticator decides who clients are, instead of their certificates alone.
+func WithAuthenticator(a auth.Authenticator) Option { return func(o *options) { o.auth = a } }
+
+// New checks cfg, makes or opens the data folder and loads all certificates. It
+// opens no socket. A server that New returned must be ended by Run or Close.
+func New(cfg Config, opts ...Option) (*Server, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	cfg = cfg.Effective()
+	o := options{auth: auth.Certificates{}}
+	for _, opt := range opts {
+		opt(&o)
+	}
+	s := &Server{cfg: cfg, log: o.log, failed: make(chan error, 1)}
+	if s.log == nil {
+		s.log, s.level = newLog(cfg.Log)
+	}
+	listeners, err := s.prepare(cfg)
+	if err != nil {
+		return nil, err
+	}
+	s.listeners = listeners
+	s.store = memory.New()
+	s.broker, err = broker.New(cfg.Broker, broker.Options{Store: s.store, Auth: o.auth, Log: s.log})
+	if err != nil {
+		return nil, err
+	}
+	s.stop, s.cancel = context.WithCancel(context.Background())
+	return s, nil
+}
+
+// Listen opens all listeners, or none and says why. Run does it when it was not
+// done before; a caller that wants to know Addr first does it itself.
+func (s *Server) Listen() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.ended:
+		return net.ErrClosed
+	case s.open:
+		return nil
+	}
+	for i, l := range s.listeners {
+		if err := l.listen(s.log); err != nil {
+			for _, before := range s.listeners[:i] {
+				before.close()
+			}
+			return err
+		}
+	}
+	s.open = true
+	for _, w := range s.cfg.Warnings() {
+		s.log.Warn(w)
+	}
+	for _, l := range s.listeners {
+		s.announce(l)
+	}
+	return nil
+}
+
+// Run serves clients until ctx ends or Close is called, then ends orderly:
+// clients get DISCONNECT with reason 0x8B (server shutting down). The error is
+// nil after an orderly end.
+func (s *Server) Run(ctx context.Context) error {
+	if err := s.Listen(); err != nil {
+		s.end()
+		return err
+	}
+	s.mu.Lock()
+	if s.running || s.ended {
+		s.mu.Unlock()
+		return errors.New("run server: it runs already or has ended")
+	}
+	s.running = true
+	for _, l := range s.listeners {
+		s.accept(l)
+	}
+	s.tasks.Go(s.renewals)
+	s.mu.Unlock()
+	var failed error
+	select {
+	case <-ctx.Done():
+	case <-s.stop.Done():
+	case failed = <-s.failed:
+	}
+	return errors.Join(failed, s.end())
+}
+
+// Close ends the server as Run describes and waits until it has ended.
+func (s *Server) Close() error { return s.end() }
+
+func (s *Server) end() error {
+	s.endOnce.Do(func() {
+		s.mu.Lock()
+		s.ended = true
+		all := append(append([]*listener{}, s.listeners...), s.retired...)
+		s.mu.Unlock()
+		for _, l := range all {
+			l.close()
+		}
+		s.cancel()
+		ctx, cancel := context.WithTimeout(context.Background(), shutdownTimeout)
+		defer cancel()
+		err := s.broker.Shutdown(ctx)
+		for _, l := range all {
+			err = errors.Join(err, l.wait(ctx))
+		}
+		s.tasks.Wait()
+		s.endErr = errors.Join(err, s.store.Close())
+		s.log.Info("stopped")
+	})
+	return s.endErr
+}
+
+// Addr is the address of the listener with this name, nil if there is none or
+// it is not open. With an address like 127.0.0.1:0 it tells the port.
+func (s *Server) Addr(name string) net.Addr {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, l := range s.listeners {
+		if l.cfg.Name == name && l.Listener != nil {
+			return l.Listener.Addr()
+		}
+	}
+	return nil
+}
+
+// Config is the configuration in force, complete with defaults.
+func (s *Server) Config() Config {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.cfg
+}
+
+// Folder is the data folder with the server's own CA; nil if no listener uses it.
+func (s *Server) Folder() *pki.Folder {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.folder
+}
+
+func (s *Server) announce(l *listener) {
+	clients := "client certificates " + l.cfg.ClientCertificates.String()
+	if l.cfg.Plain {
+		clients = "no TLS"
+	}
+	s.log.Info("listening", "listener", l.cfg.Name, "address", l.Listener.Addr().String(), "clients", clients)
+}
+
+func (s *Server) fail(listener string, err error) {
+	select {
+	case s.failed <- fmt.Errorf("listener %s: %w", listener, err):
+	default:
+	}
+}
