@@ -20,7 +20,8 @@ type Config struct {
 	OutboundMemory int64 `toml:"outbound_memory" unit:"bytes" default:"1GiB" min:"1MiB" max:"1TiB"`
 }
 
-// Limits are what one client may ask of the broker. A zero field means the default given with it.
+// Limits are what one client may ask of the broker. A zero field means the default given with it; where 0 itself is a
+// useful value, -1 stands for it.
 type Limits struct {
 	// MaxPacketSize is the largest MQTT packet accepted from a client and told to MQTT 5 clients as Maximum Packet Size.
 	MaxPacketSize int64 `toml:"max_packet_size" unit:"bytes" default:"2000000" min:"1KiB" max:"268435460"`
@@ -85,9 +86,6 @@ type Limits struct {
 	MaxClientID int `toml:"max_client_id" unit:"bytes" default:"65535" min:"23" max:"65535"`
 }
 
-// none is how a field whose zero means "default" says 0.
-const none = -1
-
 func or[T int | int64 | time.Duration](v, def T) T {
 	if v == 0 {
 		return def
@@ -111,6 +109,38 @@ func (l Limits) withDefaults() Limits {
 	l.MaxTopicLevels = or(l.MaxTopicLevels, 65535)
 	l.MaxClientID = or(l.MaxClientID, 65535)
 	return l
+}
+
+// over returns l with every zero field taken from base, which has no zero field that means a default.
+func (l Limits) over(base Limits) Limits {
+	pick(&l.MaxPacketSize, base.MaxPacketSize)
+	pick(&l.MaxConnectSize, base.MaxConnectSize)
+	pick(&l.ReceiveMaximum, base.ReceiveMaximum)
+	pick(&l.TopicAliasMaximum, base.TopicAliasMaximum)
+	pick(&l.TopicAliasMaximumSend, base.TopicAliasMaximumSend)
+	pick(&l.MaxInflight, base.MaxInflight)
+	pick(&l.MaxQueued, base.MaxQueued)
+	pick(&l.MaxQueuedBytes, base.MaxQueuedBytes)
+	pick(&l.MaxOutbound, base.MaxOutbound)
+	pick(&l.MaxKeepAlive, base.MaxKeepAlive)
+	pick(&l.MaxSessionExpiry, base.MaxSessionExpiry)
+	pick(&l.MaxQoS, base.MaxQoS)
+	pick(&l.MaxSubscriptions, base.MaxSubscriptions)
+	pick(&l.MaxTopicLevels, base.MaxTopicLevels)
+	pick(&l.MaxClientID, base.MaxClientID)
+	l.NoRetain = l.NoRetain || base.NoRetain
+	l.NoWildcards = l.NoWildcards || base.NoWildcards
+	l.NoShared = l.NoShared || base.NoShared
+	l.NoSubscriptionIDs = l.NoSubscriptionIDs || base.NoSubscriptionIDs
+	return l
+}
+
+// pick sets v to base where v is zero, and none to zero.
+func pick[T int | int64 | time.Duration](v *T, base T) {
+	if *v == 0 {
+		*v = base
+	}
+	*v = max(*v, 0)
 }
 
 func (c Config) withDefaults() Config {

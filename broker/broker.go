@@ -1,0 +1,178 @@
+// Package broker is the MQTT state machine: connections, sessions, delivery, retained messages, wills and shared
+// subscriptions, for MQTT 3.1, 3.1.1 and 5. It knows no socket: a driver feeds each connection with the bytes that
+// arrived and gives it a Link to answer on.
+//
+// Whoever feeds a connection also parses, routes and flushes: there is no goroutine per connection or message here. The
+// only goroutines are timers (keep alive, session expiry, delayed wills) and the removal of clients from outside their
+// own connection; Shutdown waits for all of them. See DESIGN.md for the locks and their order.
+package broker
+
+import (
+	"context"
+	"errors"
+	"hash/maphash"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/sealmq/sealmq/auth"
+	"github.com/sealmq/sealmq/mqtt"
+	"github.com/sealmq/sealmq/store"
+	"github.com/sealmq/sealmq/topic"
+)
+
+// Options are the parts that a broker works with.
+type Options struct {
+	Store store.Store        // required
+	Auth  auth.Authenticator // required
+	Log   *slog.Logger       // nil: discarded
+}
+
+// Broker routes messages between connections. Make one with New and end it with Shutdown.
+type Broker struct {
+	cfg   Config
+	store store.Store
+	auth  auth.Authenticator
+	log   *slog.Logger
+	start time.Time
+	seed  maphash.Seed
+
+	index    *topic.Index[subscription]
+	sessions [sessionShards]sessionShard
+	groups   groupTable
+	retain   [retainStripes]sync.Mutex // orders the retained publishes of one topic
+	seq      atomic.Uint64             // of retained messages
+
+	workers  sync.Pool
+	counters counters
+	stripe   atomic.Uint32 // next worker's share of the counters
+	preAuth  atomic.Int64  // bytes held for connections before their CONNECT is accepted
+	outbound atomic.Int64  // bytes waiting in outboxes and queues
+	wheel    wheel
+
+	life    sync.Mutex
+	closed  bool
+	opening map[*Conn]struct{}
+	tasks   sync.WaitGroup
+}
+
+const (
+	sessionShards = 64
+	retainStripes = 256
+)
+
+type sessionShard struct {
+	mu sync.Mutex
+	m  map[string]*session
+}
+
+// New returns a broker. It fails when a limit is out of its range or a required part is missing.
+func New(cfg Config, o Options) (*Broker, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	if o.Store == nil || o.Auth == nil {
+		return nil, errors.New("broker: Options.Store and Options.Auth are required")
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	b := &Broker{
+		cfg: cfg.withDefaults(), store: o.Store, auth: o.Auth, log: o.Log,
+		start: time.Now(), seed: maphash.MakeSeed(),
+		index:   topic.NewIndex[subscription](),
+		opening: make(map[*Conn]struct{}),
+	}
+	for i := range b.sessions {
+		b.sessions[i].m = make(map[string]*session)
+	}
+	b.groups.m = make(map[string]*group)
+	b.workers.New = func() any { return newWorker(b) }
+	b.wheel.init(b)
+	return b, nil
+}
+
+// now is the broker's clock: it never jumps.
+func (b *Broker) now() time.Duration { return time.Since(b.start) }
+
+func (b *Broker) shard(id string) *sessionShard {
+	return &b.sessions[maphash.String(b.seed, id)%sessionShards]
+}
+
+// spawn runs f on a goroutine that Shutdown waits for; after Shutdown has begun it does nothing and returns false.
+func (b *Broker) spawn(f func()) bool {
+	b.life.Lock()
+	defer b.life.Unlock()
+	if b.closed {
+		return false
+	}
+	b.tasks.Go(f)
+	return true
+}
+
+// Shutdown ends every connection with 0x8B (server shutting down), publishes the wills of the sessions that end by it,
+// and waits for the goroutines of the broker. Sessions that outlive their connection stay in the store.
+func (b *Broker) Shutdown(ctx context.Context) error {
+	b.life.Lock()
+	if b.closed {
+		b.life.Unlock()
+		return nil
+	}
+	b.closed = true
+	opening := b.opening
+	b.opening = nil
+	b.life.Unlock()
+	b.wheel.stop()
+	for c := range opening {
+		c.link.Close(false)
+	}
+	for _, s := range b.allSessions() {
+		s.stopTimer()
+		if c := s.current(); c != nil {
+			c.kick(mqtt.ServerShuttingDown, "the server is shutting down")
+		}
+	}
+	done := make(chan struct{})
+	go func() {
+		b.tasks.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (b *Broker) allSessions() []*session {
+	var all []*session
+	for i := range b.sessions {
+		sh := &b.sessions[i]
+		sh.mu.Lock()
+		for _, s := range sh.m {
+			all = append(all, s)
+		}
+		sh.mu.Unlock()
+	}
+	return all
+}
+
+// Kick ends the connection of a client, if it has one, with the given reason and tells whether it had one. Its session
+// stays when it outlives its connection.
+func (b *Broker) Kick(clientID string, code mqtt.ReasonCode, text string) bool {
+	sh := b.shard(clientID)
+	sh.mu.Lock()
+	s := sh.m[clientID]
+	sh.mu.Unlock()
+	if s == nil {
+		return false
+	}
+	c := s.current()
+	if c == nil {
+		return false
+	}
+	c.kick(code, text)
+	return true
+}

@@ -1,0 +1,503 @@
+package broker
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"strings"
+	"time"
+
+	"github.com/sealmq/sealmq/auth"
+	"github.com/sealmq/sealmq/mqtt"
+)
+
+// Open reads the CONNECT from r, carries out the authentication that it asks for, takes over the session and answers.
+// It blocks as long as r and the authenticator do; the caller bounds that with a deadline on r. When it fails, the
+// refusal has been written and the link told to close.
+func (c *Conn) Open(r io.Reader) error {
+	if !c.b.enter(c) {
+		c.link.Close(false)
+		return errGone
+	}
+	defer c.b.leave(c)
+	defer c.hold(0)
+	err := c.open(r)
+	if err != nil {
+		w := c.b.worker()
+		w.count(refused, 1)
+		c.b.release(w)
+	}
+	return err
+}
+
+func (b *Broker) enter(c *Conn) bool {
+	b.life.Lock()
+	defer b.life.Unlock()
+	if b.closed {
+		return false
+	}
+	b.opening[c] = struct{}{}
+	return true
+}
+
+func (b *Broker) leave(c *Conn) {
+	b.life.Lock()
+	defer b.life.Unlock()
+	delete(b.opening, c)
+}
+
+// hold accounts for n bytes held before CONNECT is accepted, and reports whether the budget allows them.
+func (c *Conn) hold(n int64) bool {
+	if c.b.preAuth.Add(n-c.held) > c.b.cfg.PreAuthMemory && n > c.held {
+		c.b.preAuth.Add(c.held - n)
+		return false
+	}
+	c.held = n
+	return true
+}
+
+func (c *Conn) open(r io.Reader) error {
+	h, err := c.read(r)
+	if err != nil {
+		return c.refuseRead(err)
+	}
+	if h.Type != mqtt.CONNECT { // [MQTT-3.1.0-1]
+		return c.refuse(mqtt.ProtocolError, "the first packet is a "+h.Type.String()+", not a CONNECT")
+	}
+	var p mqtt.Connect
+	err = p.Parse(0, h.Flags, c.partial[h.Size:h.Size+h.Length])
+	c.version, c.bridge = p.Version, p.Bridge
+	if err != nil {
+		var e *mqtt.Error
+		if !errors.As(err, &e) {
+			e = &mqtt.Error{Code: mqtt.UnspecifiedError, Text: err.Error()}
+		}
+		return c.refuse(e.Code, e.Text)
+	}
+	if p.Version == mqtt.V5 {
+		c.problems = !p.Props.Has(mqtt.PropRequestProblemInfo) || p.Props.RequestProblemInfo != 0
+		if p.Props.Has(mqtt.PropMaximumPacketSize) {
+			c.maxSend = int64(p.Props.MaximumPacketSize)
+		}
+	}
+	if code, text := c.acceptable(&p); code != mqtt.Success {
+		return c.refuse(code, text)
+	}
+
+	cred := auth.Credentials{
+		Peer: c.peer, Version: p.Version, ClientID: string(p.ClientID),
+		HasUsername: p.HasUsername, HasPassword: p.HasPassword, Username: string(p.Username), Password: p.Password,
+	}
+	principal, data, err := c.authenticate(r, &p, &cred, h.Size+h.Length)
+	c.peer.Cert = nil
+	if err != nil {
+		return err
+	}
+	id, code, text := identifier(&p, principal)
+	if code != mqtt.Success {
+		return c.refuse(code, text)
+	}
+	if p.HasWill {
+		if c.will, code, text = c.newWill(&p, principal); code != mqtt.Success {
+			return c.refuse(code, text)
+		}
+	}
+	return c.accept(&p, principal, id, data, h.Size+h.Length)
+}
+
+// read fills partial until it begins with a whole packet.
+func (c *Conn) read(r io.Reader) (mqtt.Header, error) {
+	size := 0 // of the packet, 0 while its header is incomplete
+	for {
+		if h, err := mqtt.ParseHeader(c.partial); err == nil {
+			size = h.Size + h.Length
+			if int64(size) > c.lim.MaxConnectSize {
+				c.peekVersion(h)
+				return h, &mqtt.Error{Code: mqtt.PacketTooLarge, Text: fmt.Sprintf("CONNECT of %d bytes, more than max_connect_size", size)}
+			}
+			if len(c.partial) >= size {
+				return h, nil
+			}
+		} else if err != mqtt.ErrIncomplete {
+			return h, err
+		}
+		if len(c.partial) == cap(c.partial) {
+			// Doubling bounds what is held to twice what was sent.
+			grown := max(512, 2*cap(c.partial))
+			if size > 0 {
+				grown = min(grown, max(size, 512))
+			}
+			if !c.hold(int64(grown)) {
+				return mqtt.Header{}, &mqtt.Error{Code: mqtt.ServerBusy, Text: "preauth_memory is used up by connections that have not been accepted"}
+			}
+			c.partial = append(make([]byte, 0, grown), c.partial...)
+		}
+		n, err := r.Read(c.partial[len(c.partial):cap(c.partial)])
+		c.partial = c.partial[:len(c.partial)+n]
+		if err != nil && n == 0 {
+			return mqtt.Header{}, err
+		}
+	}
+}
+
+// peekVersion finds the version of a CONNECT that is too large to be read, so that the refusal has the right form.
+func (c *Conn) peekVersion(h mqtt.Header) {
+	b := c.partial[h.Size:]
+	if h.Type == mqtt.CONNECT && len(b) >= 7 && string(b[:6]) == "\x00\x04MQTT" && b[6] == byte(mqtt.V5) {
+		c.version = mqtt.V5
+	}
+}
+
+// refuseRead ends a connection whose CONNECT could not be read.
+func (c *Conn) refuseRead(err error) error {
+	var e *mqtt.Error
+	if errors.As(err, &e) {
+		return c.refuse(e.Code, e.Text)
+	}
+	c.gone = true
+	level := c.b.log.Info
+	if len(c.partial) == 0 {
+		level = c.b.log.Debug // a port scan or a health check
+	}
+	level("connection ended before CONNECT", "peer", c.peer.Addr, "listener", c.peer.Listener, "bytes", len(c.partial), "error", err)
+	c.link.Close(true)
+	return fmt.Errorf("read CONNECT: %w", err)
+}
+
+// refuse answers a CONNECT with a reason and ends the connection [MQTT-3.2.2-7]. A peer that does not speak MQTT, or
+// speaks it wrongly in version 3, gets no CONNACK [MQTT311 MQTT-3.1.4-1].
+func (c *Conn) refuse(code mqtt.ReasonCode, text string) error {
+	c.gone = true
+	c.b.log.Warn("connection refused", "peer", c.peer.Addr, "listener", c.peer.Listener, "reason", code.String(), "text", text)
+	silent := c.version == 0
+	if c.version == mqtt.V31 || c.version == mqtt.V311 {
+		switch code {
+		case mqtt.MalformedPacket, mqtt.ProtocolError, mqtt.TopicNameInvalid, mqtt.PacketTooLarge:
+			silent = true
+		}
+	}
+	if !silent {
+		p := mqtt.Connack{Code: code}
+		if text != "" && c.version == mqtt.V5 {
+			p.Props.ReasonString = []byte(text)
+			p.Props.Set(mqtt.PropReasonString)
+			if int64(p.Size(c.version)) > c.maxSend { // [MQTT-3.2.2-19]
+				p.Props.Reset()
+			}
+		}
+		if int64(p.Size(c.version)) <= c.maxSend {
+			c.link.Write(p.Append(nil, c.version))
+		}
+	}
+	c.link.Close(true)
+	return &mqtt.Error{Code: code, Text: text}
+}
+
+// acceptable checks a CONNECT against the listener's limits.
+func (c *Conn) acceptable(p *mqtt.Connect) (mqtt.ReasonCode, string) {
+	switch {
+	case len(p.ClientID) > c.lim.MaxClientID:
+		return mqtt.ClientIDNotValid, "client identifier longer than max_client_id"
+	case p.HasWill && int(p.Will.QoS) > c.lim.MaxQoS: // [MQTT-3.2.2-12]
+		return mqtt.QoSNotSupported, "will QoS above max_qos"
+	case p.HasWill && p.Will.Retain && c.lim.NoRetain: // [MQTT-3.2.2-13]
+		return mqtt.RetainNotSupported, "retained messages are switched off here"
+	}
+	return mqtt.Success, ""
+}
+
+// identifier decides the client identifier: assigned if none was sent [MQTT-3.1.3-7], inside its principal's own names
+// if that is bound.
+func identifier(p *mqtt.Connect, principal *auth.Principal) (string, mqtt.ReasonCode, string) {
+	id := string(p.ClientID)
+	if id == "" {
+		id = "auto-" + newUUID()
+		if principal.Bound {
+			id = principal.Name + "/" + id
+		}
+		return id, mqtt.Success, ""
+	}
+	if principal.Bound && id != principal.Name && !strings.HasPrefix(id, principal.Name+"/") {
+		return "", mqtt.ClientIDNotValid, fmt.Sprintf("the certificate of %q may use the client identifiers %q and %q, not %q",
+			principal.Name, principal.Name, principal.Name+"/…", id)
+	}
+	return id, mqtt.Success, ""
+}
+
+// newUUID returns a random UUID, RFC 9562 version 4.
+func newUUID() string {
+	var u [16]byte
+	rand.Read(u[:])
+	u[6] = u[6]&0x0f | 0x40
+	u[8] = u[8]&0x3f | 0x80
+	return fmt.Sprintf("%x-%x-%x-%x-%x", u[:4], u[4:6], u[6:8], u[8:10], u[10:])
+}
+
+// authenticate turns the CONNECT into a principal, in several steps when it names an authentication method. used is the
+// length of the CONNECT in partial.
+func (c *Conn) authenticate(r io.Reader, p *mqtt.Connect, cred *auth.Credentials, used int) (*auth.Principal, []byte, error) {
+	ctx := context.Background()
+	if p.Version != mqtt.V5 || !p.Props.Has(mqtt.PropAuthMethod) {
+		principal, err := c.b.auth.Authenticate(ctx, cred)
+		if err != nil {
+			return nil, nil, c.refuseAuth(err)
+		}
+		return principal, nil, nil
+	}
+	c.authMethod = string(p.Props.AuthMethod)
+	var x auth.Exchange
+	if e, ok := c.b.auth.(auth.Enhanced); ok {
+		x = e.Exchange(c.authMethod, cred)
+	}
+	if x == nil { // [MQTT-4.12.0-1]
+		return nil, nil, c.refuse(mqtt.BadAuthenticationMethod, "this authentication method is not known here")
+	}
+	// The exchange reads on in a buffer of its own, since p and cred point into this one.
+	connect := c.partial
+	c.partial = append(make([]byte, 0, max(512, len(connect)-used)), connect[used:]...)
+	defer func() { c.partial = append(connect[:used:used], c.partial...) }()
+	data := p.Props.AuthData
+	for {
+		reply, principal, err := x.Next(ctx, data)
+		if err != nil {
+			return nil, nil, c.refuseAuth(err)
+		}
+		if principal != nil {
+			return principal, reply, nil
+		}
+		c.link.Write(c.auth(mqtt.ContinueAuthentication, reply)) // [MQTT-4.12.0-2]
+		h, err := c.read(r)
+		if err != nil {
+			return nil, nil, c.refuseRead(err)
+		}
+		body := append([]byte(nil), c.partial[h.Size:h.Size+h.Length]...)
+		c.partial = c.partial[:copy(c.partial, c.partial[h.Size+h.Length:])]
+		var a mqtt.Auth
+		switch h.Type {
+		case mqtt.AUTH:
+			err = a.Parse(mqtt.V5, h.Flags, body)
+		case mqtt.DISCONNECT:
+			c.gone = true
+			c.link.Close(true)
+			return nil, nil, errGone
+		default:
+			err = &mqtt.Error{Code: mqtt.ProtocolError, Text: "a " + h.Type.String() + " before CONNACK"}
+		}
+		if err == nil && (a.Code != mqtt.ContinueAuthentication || string(a.Props.AuthMethod) != c.authMethod) {
+			err = &mqtt.Error{Code: mqtt.ProtocolError, Text: "AUTH does not continue the exchange"}
+		}
+		if err != nil {
+			return nil, nil, c.refuseRead(err)
+		}
+		data = a.Props.AuthData
+	}
+}
+
+// auth encodes an AUTH with the connection's method [MQTT-4.12.0-5].
+func (c *Conn) auth(code mqtt.ReasonCode, data []byte) []byte {
+	a := mqtt.Auth{Code: code}
+	a.Props.AuthMethod = []byte(c.authMethod)
+	a.Props.Set(mqtt.PropAuthMethod)
+	if data != nil {
+		a.Props.AuthData = data
+		a.Props.Set(mqtt.PropAuthData)
+	}
+	return a.Append(nil, mqtt.V5)
+}
+
+func (c *Conn) refuseAuth(err error) error {
+	var no *auth.Refusal
+	if errors.As(err, &no) {
+		return c.refuse(no.Code, no.Text)
+	}
+	c.b.log.Error("authentication failed to decide", "peer", c.peer.Addr, "listener", c.peer.Listener, "error", err)
+	return c.refuse(mqtt.ServerUnavailable, "authentication is not available at the moment")
+}
+
+// claim returns the session of a client identifier with its claim lock held and no connection on it.
+func (b *Broker) claim(id string, principal *auth.Principal) (*session, error) {
+	sh := b.shard(id)
+	for {
+		sh.mu.Lock()
+		s := sh.m[id]
+		if s == nil {
+			s = &session{b: b, id: id, principal: principal, fresh: true}
+			s.claim.Lock()
+			sh.m[id] = s
+			sh.mu.Unlock()
+			return s, nil
+		}
+		sh.mu.Unlock()
+		s.claim.Lock()
+		s.mu.Lock()
+		dead, old, mine := s.dead, s.conn, s.principal.Same(principal)
+		s.mu.Unlock()
+		switch {
+		case dead:
+			s.claim.Unlock()
+			b.bury(s)
+			continue
+		case !mine:
+			s.claim.Unlock()
+			return nil, &auth.Refusal{Code: mqtt.ClientIDNotValid, Text: "this client identifier belongs to another identity"}
+		case old == nil:
+			return s, nil
+		}
+		old.kick(mqtt.SessionTakenOver, "another connection uses this client identifier")
+		w := b.worker()
+		w.count(takenOver, 1)
+		b.release(w)
+		s.claim.Unlock()
+	}
+}
+
+// bury removes an ended session from the table, with its queue.
+func (b *Broker) bury(s *session) {
+	sh := b.shard(s.id)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if sh.m[s.id] == s {
+		delete(sh.m, s.id)
+		if err := b.store.DropQueue(s.id); err != nil {
+			b.log.Error("drop queue", "client", s.id, "error", err)
+		}
+	}
+}
+
+// accept puts the connection on its session and answers with CONNACK.
+func (c *Conn) accept(p *mqtt.Connect, principal *auth.Principal, id string, data []byte, used int) error {
+	b := c.b
+	w := b.worker()
+	defer b.release(w)
+	s, err := b.claim(id, principal)
+	if err != nil {
+		return c.refuseAuth(err)
+	}
+	if p.CleanStart && !s.fresh { // [MQTT-3.1.2-4]
+		s.mu.Lock()
+		after := s.end(w)
+		s.mu.Unlock()
+		after()
+		s.claim.Unlock()
+		if s, err = b.claim(id, principal); err != nil {
+			return c.refuseAuth(err)
+		}
+	}
+	present := !s.fresh
+	s.fresh = false
+
+	c.sess, c.since = s, b.now()
+	c.window = c.lim.MaxInflight
+	keepAlive := time.Duration(p.KeepAlive) * time.Second
+	if c.lim.MaxKeepAlive > 0 && (keepAlive == 0 || keepAlive > c.lim.MaxKeepAlive) {
+		keepAlive = c.lim.MaxKeepAlive
+	}
+	c.expiry = 0
+	if p.Version == mqtt.V5 {
+		c.expiry = p.Props.SessionExpiry
+		if p.Props.Has(mqtt.PropReceiveMaximum) {
+			c.window = min(c.window, int(p.Props.ReceiveMaximum)) // [MQTT-3.3.4-7]
+		}
+		c.aliasMax = uint16(min(int(p.Props.TopicAliasMaximum), c.lim.TopicAliasMaximumSend)) // [MQTT-3.1.2-26]
+	} else if !p.CleanStart {
+		c.expiry = forever
+	}
+	c.expiry = c.capExpiry(c.expiry)
+	ack := c.connack(p, present, id, keepAlive, data)
+	if int64(len(ack)) > c.maxSend {
+		b.endIfNew(w, s, present)
+		s.claim.Unlock()
+		return c.refuse(mqtt.PacketTooLarge, "")
+	}
+	// From here on the CONNECT's own bytes are not needed; what the client has sent after it waits for the first Data.
+	c.partial = append([]byte(nil), c.partial[used:]...)
+
+	s.mu.Lock()
+	s.principal = principal
+	s.conn = c
+	s.expiry = c.expiry
+	s.will = nil // [MQTT-3.1.3-9]
+	s.clearTimer()
+	for _, sub := range s.subs {
+		if sub.share != nil {
+			sub.share.move(sub, true)
+		}
+	}
+	s.emit(w, encoded(ack)) // before anything else [MQTT-3.2.0-1]
+	s.fill(w)
+	s.mu.Unlock()
+	w.count(connected, 1)
+	b.wheel.add(c, keepAlive+keepAlive/2)
+	s.claim.Unlock()
+	b.log.Info("client connected", c.attrs("principal", principal.Name, "method", principal.Method, "version", p.Version.String(),
+		"clean_start", p.CleanStart, "session_present", present, "keep_alive", p.KeepAlive, "session_expiry", c.expiry)...)
+	return nil
+}
+
+// endIfNew ends a session that was made for a CONNECT which then failed.
+func (b *Broker) endIfNew(w *worker, s *session, present bool) {
+	if present {
+		return
+	}
+	s.mu.Lock()
+	after := s.end(w)
+	s.mu.Unlock()
+	after()
+}
+
+// capExpiry applies max_session_expiry.
+func (c *Conn) capExpiry(seconds uint32) uint32 {
+	if m := c.lim.MaxSessionExpiry; m > 0 {
+		return min(seconds, uint32(min(m/time.Second, math.MaxUint32-1)))
+	}
+	return seconds
+}
+
+// connack encodes the acceptance, with what differs from the standard's defaults or from what the client asked for.
+func (c *Conn) connack(p *mqtt.Connect, present bool, id string, keepAlive time.Duration, data []byte) []byte {
+	a := mqtt.Connack{SessionPresent: present}
+	if p.Version != mqtt.V5 {
+		return a.Append(nil, p.Version)
+	}
+	q := &a.Props
+	set := func(when bool, prop mqtt.Property) {
+		if when {
+			q.Set(prop)
+		}
+	}
+	lim := &c.lim
+	q.SessionExpiry = c.expiry
+	set(c.expiry != p.Props.SessionExpiry, mqtt.PropSessionExpiry)
+	q.ReceiveMaximum = uint16(lim.ReceiveMaximum)
+	set(lim.ReceiveMaximum != 65535, mqtt.PropReceiveMaximum)
+	q.MaximumQoS = byte(lim.MaxQoS)
+	set(lim.MaxQoS < 2, mqtt.PropMaximumQoS)
+	set(lim.NoRetain, mqtt.PropRetainAvailable)
+	q.MaximumPacketSize = uint32(lim.MaxPacketSize)
+	set(true, mqtt.PropMaximumPacketSize)
+	q.AssignedClientID = []byte(id)
+	set(len(p.ClientID) == 0, mqtt.PropAssignedClientID)
+	q.TopicAliasMaximum = uint16(lim.TopicAliasMaximum)
+	set(lim.TopicAliasMaximum > 0, mqtt.PropTopicAliasMaximum)
+	set(lim.NoWildcards, mqtt.PropWildcardAvailable)
+	set(lim.NoSubscriptionIDs, mqtt.PropSubscriptionIDAvailable)
+	set(lim.NoShared, mqtt.PropSharedAvailable)
+	q.ServerKeepAlive = uint16(keepAlive / time.Second)
+	set(keepAlive != time.Duration(p.KeepAlive)*time.Second, mqtt.PropServerKeepAlive)
+	if p.Props.RequestResponseInfo == 1 { // [MQTT-3.1.2-28]
+		q.ResponseInfo = []byte("response/" + id)
+		q.Set(mqtt.PropResponseInfo)
+	}
+	if c.authMethod != "" { // [MQTT-4.12.0-5]
+		q.AuthMethod = []byte(c.authMethod)
+		q.Set(mqtt.PropAuthMethod)
+		if data != nil {
+			q.AuthData = data
+			q.Set(mqtt.PropAuthData)
+		}
+	}
+	return a.Append(nil, mqtt.V5)
+}

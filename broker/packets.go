@@ -1,0 +1,307 @@
+package broker
+
+import (
+	"bytes"
+	"fmt"
+	"time"
+	"unicode/utf8"
+
+	"github.com/sealmq/sealmq/auth"
+	"github.com/sealmq/sealmq/mqtt"
+)
+
+func violation(code mqtt.ReasonCode, format string, a ...any) error {
+	return &mqtt.Error{Code: code, Text: fmt.Sprintf(format, a...)}
+}
+
+// packet processes one packet. The caller holds proc; an error means that the connection has ended.
+func (c *Conn) packet(h mqtt.Header, body []byte) error {
+	switch h.Type {
+	case mqtt.PUBLISH:
+		return c.onPublish(h.Flags, body)
+	case mqtt.PUBACK, mqtt.PUBREC, mqtt.PUBREL, mqtt.PUBCOMP:
+		return c.onAck(h, body)
+	case mqtt.SUBSCRIBE:
+		return c.onSubscribe(h.Flags, body)
+	case mqtt.UNSUBSCRIBE:
+		return c.onUnsubscribe(h.Flags, body)
+	case mqtt.PINGREQ:
+		if len(body) != 0 {
+			return c.fail(violation(mqtt.MalformedPacket, "PINGREQ with a body"))
+		}
+		c.answer(encoded(pingresp)) // [MQTT-3.12.4-1]
+		return nil
+	case mqtt.DISCONNECT:
+		return c.onDisconnect(h.Flags, body)
+	case mqtt.AUTH:
+		return c.onAuth(h.Flags, body)
+	}
+	// A second CONNECT [MQTT-3.1.0-2], or a packet that only servers send.
+	return c.fail(violation(mqtt.ProtocolError, "a %v from a connected client", h.Type))
+}
+
+var pingresp = mqtt.AppendPingresp(nil)
+
+// answer puts a packet into the client's own outbox.
+func (c *Conn) answer(it outItem) {
+	c.sess.mu.Lock()
+	c.sess.emit(c.w, it)
+	c.sess.mu.Unlock()
+}
+
+func (c *Conn) onPublish(flags uint8, body []byte) error {
+	w := c.w
+	p := &w.publish
+	if err := p.Parse(c.version, flags, body); err != nil {
+		return c.fail(err)
+	}
+	w.count(received, 1)
+	if p.Props.Has(mqtt.PropSubscriptionIDs) { // [MQTT-3.3.4-6]
+		return c.fail(violation(mqtt.ProtocolError, "PUBLISH from a client with a subscription identifier"))
+	}
+	name, err := c.unalias(p)
+	if err != nil {
+		return c.fail(err)
+	}
+	switch {
+	case int(p.QoS) > c.lim.MaxQoS:
+		return c.fail(violation(mqtt.QoSNotSupported, "PUBLISH with QoS %d, above max_qos", p.QoS))
+	case p.Retain && c.lim.NoRetain:
+		return c.fail(violation(mqtt.RetainNotSupported, "retained messages are switched off here"))
+	}
+	s := c.sess
+	if p.QoS > 0 {
+		if _, again := s.received2[p.PacketID]; again {
+			if p.QoS == 1 {
+				return c.fail(violation(mqtt.ProtocolError, "PUBLISH with QoS 1 and a packet identifier in use for QoS 2"))
+			}
+			c.answer(control(mqtt.PUBREC, p.PacketID, mqtt.Success)) // [MQTT-4.3.3-10]
+			return nil
+		}
+		if c.version == mqtt.V5 && len(s.received2) >= c.lim.ReceiveMaximum { // [MQTT-3.3.4-8]
+			return c.fail(violation(mqtt.ReceiveMaximumExceeded, "more than %d publications without an answer", c.lim.ReceiveMaximum))
+		}
+	}
+
+	code, text := c.publishable(name)
+	if code == mqtt.Success && s.principal.Policy != nil && !s.principal.May(auth.Publish, string(name), p.QoS, p.Retain) {
+		code, text = mqtt.NotAuthorized, "publishing to this topic is not allowed"
+	}
+	if code == mqtt.Success && !payloadFits(&p.Props, p.Payload) {
+		code, text = mqtt.PayloadFormatInvalid, "payload is not UTF-8 as its payload format says"
+	}
+	if code != mqtt.Success {
+		return c.refusePublish(p, name, code, text)
+	}
+
+	pub := publication{topic: name, payload: p.Payload, from: s, fromID: s.id, qos: p.QoS, retain: p.Retain}
+	if len(p.RawProps) > 0 {
+		w.props = p.AppendForwardProps(w.props[:0])
+		pub.props = w.props
+		if p.Props.Has(mqtt.PropMessageExpiry) {
+			pub.expires = c.b.expires(p.Props.MessageExpiry)
+		}
+	}
+	matched, err := w.route(pub)
+	if err != nil {
+		c.b.log.Error("retain message", c.attrs("topic", string(name), "error", err)...)
+		return c.refusePublish(p, name, mqtt.QuotaExceeded, "the message could not be stored")
+	}
+	if !matched && c.version == mqtt.V5 {
+		code = mqtt.NoMatchingSubscribers
+	}
+	switch p.QoS {
+	case 1:
+		c.answer(control(mqtt.PUBACK, p.PacketID, code)) // [MQTT-4.3.2-4]
+	case 2:
+		if s.received2 == nil {
+			s.received2 = make(map[uint16]struct{})
+		}
+		s.received2[p.PacketID] = struct{}{}
+		c.answer(control(mqtt.PUBREC, p.PacketID, code)) // [MQTT-4.3.3-8]
+	}
+	return nil
+}
+
+// unalias returns the topic name of a PUBLISH and notes its alias.
+func (c *Conn) unalias(p *mqtt.Publish) ([]byte, error) {
+	if !p.Props.Has(mqtt.PropTopicAlias) {
+		return p.Topic, nil
+	}
+	a := int(p.Props.TopicAlias)
+	if a > c.lim.TopicAliasMaximum { // [MQTT-3.3.2-9]
+		return nil, violation(mqtt.TopicAliasInvalid, "topic alias %d is above the maximum of %d", a, c.lim.TopicAliasMaximum)
+	}
+	if len(p.Topic) > 0 {
+		for len(c.aliasIn) < a {
+			c.aliasIn = append(c.aliasIn, "")
+		}
+		if c.aliasIn[a-1] != string(p.Topic) {
+			c.aliasIn[a-1] = string(p.Topic)
+		}
+		return p.Topic, nil
+	}
+	if a > len(c.aliasIn) || c.aliasIn[a-1] == "" {
+		return nil, violation(mqtt.ProtocolError, "topic alias %d has not been set on this connection", a)
+	}
+	c.topicBuf = append(c.topicBuf[:0], c.aliasIn[a-1]...)
+	return c.topicBuf, nil
+}
+
+// payloadFits checks a payload against its Payload Format Indicator.
+func payloadFits(p *mqtt.Properties, payload []byte) bool {
+	return !p.Has(mqtt.PropPayloadFormat) || p.PayloadFormat != 1 || utf8.Valid(payload)
+}
+
+// refusePublish answers a PUBLISH that is not carried out. MQTT 3 has no words for it, so its clients get the ordinary
+// acknowledgement [MQTT311 MQTT-3.3.5-2].
+func (c *Conn) refusePublish(p *mqtt.Publish, name []byte, code mqtt.ReasonCode, text string) error {
+	c.w.count(droppedDenied, 1)
+	c.b.log.Debug("publish refused", c.attrs("topic", string(name), "reason", code.String(), "text", text)...)
+	answer := mqtt.PUBACK
+	if p.QoS == 2 {
+		answer = mqtt.PUBREC
+	}
+	switch {
+	case p.QoS == 0:
+		if code == mqtt.PayloadFormatInvalid && c.version == mqtt.V5 {
+			return c.fail(violation(code, "%s", text))
+		}
+	case c.version != mqtt.V5:
+		if p.QoS == 2 {
+			if c.sess.received2 == nil {
+				c.sess.received2 = make(map[uint16]struct{})
+			}
+			c.sess.received2[p.PacketID] = struct{}{}
+		}
+		c.answer(control(answer, p.PacketID, mqtt.Success))
+	default:
+		a := mqtt.Ack{Type: answer, PacketID: p.PacketID, Code: code}
+		if c.problems { // [MQTT-3.1.2-29]
+			a.Props.ReasonString = []byte(text)
+			a.Props.Set(mqtt.PropReasonString)
+			if int64(a.Size(mqtt.V5)) > c.maxSend {
+				a.Props.Reset()
+			}
+		}
+		c.answer(encoded(a.Append(nil, mqtt.V5)))
+	}
+	return nil
+}
+
+func (c *Conn) onAck(h mqtt.Header, body []byte) error {
+	w, s := c.w, c.sess
+	a := &w.ack
+	a.Type = h.Type
+	if err := a.Parse(c.version, h.Flags, body); err != nil {
+		return c.fail(err)
+	}
+	switch h.Type {
+	case mqtt.PUBACK:
+		s.acked(w, a.PacketID, mqtt.PUBACK)
+	case mqtt.PUBREC:
+		if a.Code.IsError() { // [MQTT-4.4.0-2]
+			s.acked(w, a.PacketID, mqtt.PUBREC)
+		} else {
+			s.recorded(w, a.PacketID)
+		}
+	case mqtt.PUBCOMP:
+		s.acked(w, a.PacketID, mqtt.PUBCOMP)
+	case mqtt.PUBREL:
+		code := mqtt.Success
+		if _, ok := s.received2[a.PacketID]; ok {
+			delete(s.received2, a.PacketID) // [MQTT-4.3.3-12]
+			if len(s.received2) == 0 {
+				s.received2 = nil
+			}
+		} else {
+			code = mqtt.PacketIDNotFound
+		}
+		c.answer(control(mqtt.PUBCOMP, a.PacketID, code)) // [MQTT-4.3.3-11]
+	}
+	return nil
+}
+
+func (c *Conn) onDisconnect(flags uint8, body []byte) error {
+	var d mqtt.Disconnect
+	if err := d.Parse(c.version, flags, body); err != nil {
+		return c.fail(err)
+	}
+	if d.Props.Has(mqtt.PropServerReference) {
+		return c.fail(violation(mqtt.ProtocolError, "DISCONNECT from a client with a server reference"))
+	}
+	if d.Props.Has(mqtt.PropSessionExpiry) {
+		if c.expiry == 0 && d.Props.SessionExpiry != 0 {
+			return c.fail(violation(mqtt.ProtocolError, "DISCONNECT sets a session expiry that CONNECT had as 0"))
+		}
+		c.expiry = c.capExpiry(d.Props.SessionExpiry)
+		c.sess.mu.Lock()
+		c.sess.expiry = c.expiry
+		c.sess.mu.Unlock()
+	}
+	c.b.log.Info("client disconnected", c.attrs("reason", d.Code.String(), "connected_for", (c.b.now()-c.since).Round(time.Millisecond))...)
+	c.end(nil, d.Code != mqtt.NormalDisconnection)
+	return errGone
+}
+
+func (c *Conn) onSubscribe(flags uint8, body []byte) error {
+	var p mqtt.Subscribe
+	if err := p.Parse(c.version, flags, body); err != nil {
+		return c.fail(err)
+	}
+	if p.Props.Has(mqtt.PropSubscriptionIDs) && c.lim.NoSubscriptionIDs {
+		return c.fail(violation(mqtt.SubscriptionIDsNotSupported, "subscription identifiers are switched off here"))
+	}
+	id := uint32(0)
+	if p.Props.Has(mqtt.PropSubscriptionIDs) && len(p.Props.SubscriptionIDs) > 0 {
+		id = p.Props.SubscriptionIDs[0]
+	}
+	ack := mqtt.Suback{PacketID: p.PacketID, Codes: make([]mqtt.ReasonCode, len(p.Filters))}
+	var replays []replay
+	for i := range p.Filters {
+		f := &p.Filters[i]
+		sub, isNew, code := c.subscribe(f, id)
+		ack.Codes[i] = code
+		if sub == nil {
+			c.b.log.Info("subscription refused", c.attrs("filter", string(f.Filter), "reason", code.String())...)
+			continue
+		}
+		// Retained messages are not for shared subscriptions, section 4.8.2.
+		if sub.share == nil && (f.RetainHandling == 0 || f.RetainHandling == 1 && isNew) { // [MQTT-3.3.1-9] … 11
+			replays = append(replays, c.b.newReplay(sub))
+		}
+	}
+	c.answer(encoded(ack.Append(nil, c.version))) // [MQTT-3.8.4-1]
+	if len(replays) > 0 {
+		s := c.sess
+		s.mu.Lock()
+		s.replays = append(s.replays, replays...)
+		s.fill(c.w)
+		if len(s.replays) > 0 && !s.dirty {
+			s.dirty = true
+			c.w.dirty = append(c.w.dirty, s)
+		}
+		s.mu.Unlock()
+	}
+	return nil
+}
+
+func (c *Conn) onUnsubscribe(flags uint8, body []byte) error {
+	var p mqtt.Unsubscribe
+	if err := p.Parse(c.version, flags, body); err != nil {
+		return c.fail(err)
+	}
+	ack := mqtt.Unsuback{PacketID: p.PacketID, Codes: make([]mqtt.ReasonCode, len(p.Filters))}
+	for i, f := range p.Filters {
+		if !c.unsubscribe(string(f)) {
+			ack.Codes[i] = mqtt.NoSubscriptionExisted
+		}
+	}
+	c.answer(encoded(ack.Append(nil, c.version))) // [MQTT-3.10.4-4]
+	return nil
+}
+
+// levels is how many levels a topic name or filter has.
+func levels[T ~string | ~[]byte](s T) int { return bytes.Count([]byte(s), slash) + 1 }
+
+var slash = []byte("/")

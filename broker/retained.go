@@ -1,0 +1,95 @@
+package broker
+
+import (
+	"cmp"
+	"math"
+	"slices"
+
+	"github.com/sealmq/sealmq/store"
+)
+
+// replay is the retained messages that a new subscription is still to get.
+//
+// It holds what was retained when the subscription was made. Each topic is looked up again at its turn, under the
+// session's lock: a publisher stores a retained message before it delivers it, so a subscriber never gets an older value
+// after a newer one, and never misses both.
+type replay struct {
+	sub  *subscription
+	list []*store.Message
+}
+
+// newReplay collects the retained messages for a subscription, in the order in which they were published.
+func (b *Broker) newReplay(sub *subscription) replay {
+	r := replay{sub: sub}
+	err := b.store.Retained(sub.filter, func(m *store.Message) bool {
+		r.list = append(r.list, m)
+		return true
+	})
+	if err != nil {
+		b.log.Error("read retained messages", "client", sub.sess.id, "filter", sub.filter, "error", err)
+	}
+	slices.SortFunc(r.list, func(a, b *store.Message) int { return cmp.Compare(a.Seq, b.Seq) })
+	return r
+}
+
+// replayBytes is how much of a replay waits in the outbox at a time.
+const replayBytes = 64 << 10
+
+// fillReplays moves retained messages into the outbox while there is room. QoS 1 and 2 messages that wait in the queue
+// are older than what a replay would find, so they go first. The caller holds the session's mu.
+func (s *session) fillReplays(w *worker, now int64) {
+	for len(s.replays) > 0 {
+		r := &s.replays[0]
+		for len(r.list) > 0 {
+			if s.outBytes >= replayBytes {
+				return
+			}
+			m := s.retainedNow(r.list[0], now)
+			if m == nil {
+				r.list[0], r.list = nil, r.list[1:]
+				continue
+			}
+			o := r.sub.options()
+			d := delivery{ids: r.sub.ids(), qos: min(m.QoS, o.qos()), retain: true, wait: true} // [MQTT311 MQTT-3.3.1-8]
+			if d.qos > 0 {
+				if s.waiting() > 0 || !s.inflight.room(s.conn.window, s.conn.lim.MaxOutbound) {
+					return
+				}
+				s.send(w, m, d)
+			} else {
+				s.emit(w, outItem{m: m, ids: d.ids, flags: publishFlags(0, true, false), size: int32(min(m.Size(), math.MaxInt32))})
+			}
+			r.list[0], r.list = nil, r.list[1:]
+		}
+		s.replays[0] = replay{}
+		s.replays = s.replays[1:]
+	}
+	s.replays = nil
+}
+
+// retainedNow returns what is retained for the topic of m at this moment, nil if nothing is.
+func (s *session) retainedNow(m *store.Message, now int64) *store.Message {
+	cur, err := s.b.store.RetainedMessage(m.Topic)
+	if err != nil {
+		s.b.log.Error("read retained message", "client", s.id, "topic", m.Topic, "error", err)
+		return nil
+	}
+	if cur == nil || cur.Expires != 0 && now > cur.Expires {
+		return nil
+	}
+	return cur
+}
+
+// keepReplays puts the QoS 1 and 2 messages of unfinished replays into the queue of a session that outlives its
+// connection. The caller holds mu.
+func (s *session) keepReplays(w *worker) {
+	now := int64(s.b.now())
+	for _, r := range s.replays {
+		for _, old := range r.list {
+			o := r.sub.options()
+			if m := s.retainedNow(old, now); m != nil && min(m.QoS, o.qos()) > 0 {
+				s.enqueue(w, m, delivery{ids: r.sub.ids(), qos: min(m.QoS, o.qos()), retain: true, wait: true})
+			}
+		}
+	}
+}

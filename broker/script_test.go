@@ -1,0 +1,234 @@
+package broker_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"reflect"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/sealmq/sealmq/auth"
+	"github.com/sealmq/sealmq/broker"
+	"github.com/sealmq/sealmq/internal/testkit"
+	"github.com/sealmq/sealmq/mqtt"
+	"github.com/sealmq/sealmq/store/memory"
+	"github.com/sealmq/sealmq/topic"
+)
+
+// TestScripts holds the conversations of testdata with a broker of their own each. What the lines mean is told in
+// testdata/README.md.
+func TestScripts(t *testing.T) {
+	testkit.RunScripts(t, "testdata", func(t testing.TB) testkit.Backend { return &scriptBackend{t: t} })
+}
+
+type scriptBackend struct {
+	t      testing.TB
+	broker *broker.Broker
+	log    lockedBuffer
+}
+
+func (s *scriptBackend) Start(options []testkit.Option) error {
+	var cfg broker.Config
+	a := &scriptAuth{users: map[string]string{}}
+	for _, o := range options {
+		switch o.Key {
+		case "users":
+			name, password, _ := strings.Cut(o.Value, ":")
+			a.users[name] = password
+		case "deny_publish":
+			a.policy.publish = append(a.policy.publish, o.Value)
+		case "deny_subscribe":
+			a.policy.subscribe = append(a.policy.subscribe, o.Value)
+		case "deny_receive":
+			a.policy.receive = append(a.policy.receive, o.Value)
+		case "auth_method":
+			a.method = o.Value
+		case "unavailable":
+			a.broken = true
+		default:
+			if !setByTag(reflect.ValueOf(&cfg.Limits).Elem(), o) && !setByTag(reflect.ValueOf(&cfg).Elem(), o) {
+				return fmt.Errorf("server: no setting %q", o.Key)
+			}
+		}
+	}
+	var err error
+	s.broker, err = broker.New(cfg, broker.Options{
+		Store: memory.New(), Auth: a, Log: slog.New(slog.NewTextHandler(&s.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+	})
+	return err
+}
+
+// setByTag sets the field that has the option's key in a configuration file.
+func setByTag(v reflect.Value, o testkit.Option) bool {
+	for i := range v.NumField() {
+		key := v.Type().Field(i).Tag.Get("toml")
+		inverse := strings.HasPrefix(key, "!")
+		if strings.TrimPrefix(key, "!") != o.Key {
+			continue
+		}
+		switch f := v.Field(i); {
+		case f.Kind() == reflect.Bool:
+			f.SetBool((o.Value == "1" || o.Value == "true") != inverse)
+		case f.Type() == reflect.TypeFor[time.Duration]():
+			d, err := time.ParseDuration(o.Value)
+			if err != nil {
+				return false
+			}
+			f.SetInt(int64(d))
+		default:
+			n, err := strconv.ParseInt(o.Value, 0, 64)
+			if err != nil {
+				return false
+			}
+			f.SetInt(n)
+		}
+		return true
+	}
+	return false
+}
+
+func (s *scriptBackend) Serve(end *testkit.End, client string, options []testkit.Option) {
+	peer := auth.Peer{Addr: "192.0.2.1:" + client, Listener: "test", Transport: "tls", Secure: true, Anonymous: true, ALPN: "mqtt"}
+	for _, o := range options {
+		switch o.Key {
+		case "identity":
+			peer.SNI = o.Value // the test authenticator takes the name for the identity
+		case "bound":
+			peer.ALPN = "bound"
+		case "plain":
+			peer.Secure = false
+		}
+	}
+	l := testkit.NewLink(end)
+	c := s.broker.NewConn(l, peer, broker.Limits{})
+	l.OnWritable = c.Writable
+	end.SetReadDeadline(time.Now().Add(10 * time.Second))
+	if err := c.Open(end); err == nil {
+		end.SetReadDeadline(time.Time{})
+		testkit.Drive(end, l, c)
+	}
+	l.Wait()
+	end.Close()
+}
+
+func (s *scriptBackend) Command(word string, options []testkit.Option) error {
+	switch word {
+	case "shutdown":
+		return s.broker.Shutdown(context.Background())
+	case "kick":
+		if !s.broker.Kick(options[0].Key, mqtt.AdministrativeAction, "asked for by the script") {
+			return fmt.Errorf("%s is not connected", options[0].Key)
+		}
+		return nil
+	case "logged":
+		for _, o := range options {
+			if !strings.Contains(s.log.String(), o.Key) {
+				return fmt.Errorf("the log does not hold %q:\n%s", o.Key, s.log.String())
+			}
+		}
+		return nil
+	}
+	return fmt.Errorf("server: what is %q?", word)
+}
+
+func (s *scriptBackend) Stop() {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	if err := s.broker.Shutdown(ctx); err != nil {
+		s.t.Errorf("shutdown: %v", err)
+	}
+}
+
+// lockedBuffer is a log that may be read while it is written.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// scriptAuth lets everyone in, or those with a password of its list; its enhanced method wants the answer "42".
+type scriptAuth struct {
+	users  map[string]string
+	method string
+	broken bool
+	policy denials
+}
+
+func (a *scriptAuth) Authenticate(_ context.Context, c *auth.Credentials) (*auth.Principal, error) {
+	if a.broken {
+		return nil, fmt.Errorf("the user database is away")
+	}
+	p := a.principal(c)
+	if len(a.users) > 0 {
+		if pw, ok := a.users[c.Username]; !ok || pw != string(c.Password) {
+			return nil, &auth.Refusal{Code: mqtt.BadUserNameOrPassword, Text: "wrong user name or password"}
+		}
+		p.Name = c.Username
+	}
+	return p, nil
+}
+
+func (a *scriptAuth) principal(c *auth.Credentials) *auth.Principal {
+	return &auth.Principal{Name: c.Peer.SNI, Method: "script", Bound: c.Peer.ALPN == "bound", Policy: &a.policy}
+}
+
+func (a *scriptAuth) Exchange(method string, c *auth.Credentials) auth.Exchange {
+	if a.method == "" || method != a.method {
+		return nil
+	}
+	return &scriptExchange{p: a.principal(c)}
+}
+
+type scriptExchange struct {
+	p *auth.Principal
+}
+
+func (x *scriptExchange) Next(_ context.Context, data []byte) ([]byte, *auth.Principal, error) {
+	switch string(data) {
+	case "42":
+		return []byte("welcome"), x.p, nil
+	case "", "hello":
+		return []byte("6*7"), nil, nil
+	}
+	return nil, nil, &auth.Refusal{Code: mqtt.NotAuthorized, Text: "wrong answer"}
+}
+
+// denials forbids what matches one of its filters.
+type denials struct{ publish, subscribe, receive []string }
+
+func (d *denials) May(a auth.Action, name string, _ uint8, _ bool) bool {
+	list := d.publish
+	switch a {
+	case auth.Subscribe:
+		for _, f := range d.subscribe {
+			if topic.Contains(f, name) {
+				return false
+			}
+		}
+		return true
+	case auth.Receive:
+		list = d.receive
+	}
+	for _, f := range list {
+		if topic.Match(f, name) {
+			return false
+		}
+	}
+	return true
+}

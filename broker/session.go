@@ -1,0 +1,383 @@
+package broker
+
+import (
+	"math"
+	"sync"
+	"time"
+
+	"github.com/sealmq/sealmq/auth"
+	"github.com/sealmq/sealmq/mqtt"
+	"github.com/sealmq/sealmq/store"
+)
+
+// session is what the broker keeps for one client identifier, with or without a connection.
+//
+// mu guards everything below it but received2, which belongs to the connection's own goroutine. It is held for short
+// steps only: never across a write to a link, and never together with another session's.
+type session struct {
+	b     *Broker
+	id    string
+	claim sync.Mutex // one CONNECT at a time
+	fresh bool       // made for the CONNECT under way; under claim
+
+	// received2 holds the packet identifiers of QoS 2 messages that were routed and wait for their PUBREL.
+	received2 map[uint16]struct{}
+
+	mu        sync.Mutex
+	dead      bool // ended: nothing may be added
+	dirty     bool // in some worker's list of sessions to flush
+	conn      *Conn
+	principal *auth.Principal
+	expiry    uint32 // seconds that it outlives its connection; math.MaxUint32: for ever
+	subs      map[string]*subscription
+	out       []outItem
+	outBytes  int64
+	inflight  inflight
+	queue     store.Queue // nil while it was never needed
+	replays   []replay
+
+	will             *will
+	willAt, expireAt time.Duration // on the broker's clock; 0: none
+	timer            *time.Timer
+}
+
+const forever = math.MaxUint32
+
+// delivery is how one session is to get a message.
+type delivery struct {
+	share  *group
+	ids    []uint32
+	qos    uint8
+	retain bool
+	wait   bool // may be queued; false: only if it can be sent at once
+}
+
+func (s *session) current() *Conn {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.conn
+}
+
+// push hands a message to the session. It reports false when the session does not take it; a message dropped by a bound
+// counts as taken, unless another member of its group might take it.
+func (s *session) push(w *worker, m *store.Message, d delivery) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.dead {
+		return false
+	}
+	c := s.conn
+	if d.qos == 0 {
+		if c == nil {
+			w.count(droppedOffline, 1)
+			return false
+		}
+		size := m.Size()
+		if s.outBytes+size > c.lim.MaxOutbound || w.b.outbound.Load() > w.b.cfg.OutboundMemory {
+			if d.share != nil && !d.wait {
+				return false
+			}
+			w.count(droppedOutbound, 1)
+			return true
+		}
+		s.emit(w, outItem{m: m, ids: d.ids, flags: publishFlags(0, d.retain, false), size: int32(min(size, math.MaxInt32))})
+		return true
+	}
+	if c != nil && s.waiting() == 0 && s.inflight.room(c.window, c.lim.MaxOutbound) {
+		s.send(w, m, d)
+		return true
+	}
+	if d.share != nil && !d.wait {
+		return false
+	}
+	return s.enqueue(w, m, d)
+}
+
+// waiting is how many messages are in the queue.
+func (s *session) waiting() int {
+	if s.queue == nil {
+		return 0
+	}
+	return s.queue.Len()
+}
+
+// send gives a QoS 1 or 2 message a packet identifier and puts it into the outbox.
+func (s *session) send(w *worker, m *store.Message, d delivery) {
+	id := s.inflight.add(flight{m: m, share: d.share, ids: d.ids, qos: d.qos, retain: d.retain, state: published, sent: true})
+	s.emit(w, outItem{m: m, ids: d.ids, id: id, flags: publishFlags(d.qos, d.retain, false), size: int32(min(m.Size(), math.MaxInt32))})
+}
+
+// enqueue keeps a QoS 1 or 2 message until the client's window opens.
+func (s *session) enqueue(w *worker, m *store.Message, d delivery) bool {
+	lim := s.limits()
+	if s.queue == nil {
+		q, err := s.b.store.OpenQueue(s.id)
+		if err != nil {
+			w.b.log.Error("open queue", "client", s.id, "error", err)
+			return false
+		}
+		s.queue = q
+	}
+	full := s.queue.Len() >= lim.MaxQueued || s.queue.Bytes()+m.Size() > lim.MaxQueuedBytes
+	if full || w.b.outbound.Load() > w.b.cfg.OutboundMemory {
+		w.count(droppedQueue, 1)
+		return d.share == nil
+	}
+	var share any
+	if d.share != nil {
+		share = d.share
+	}
+	if err := s.queue.Push(store.Item{Message: m, Share: share, SubIDs: d.ids, QoS: d.qos, Retain: d.retain}); err != nil {
+		w.b.log.Error("queue message", "client", s.id, "error", err)
+		return false
+	}
+	w.queued += m.Size()
+	return true
+}
+
+func (s *session) limits() *Limits {
+	if s.conn != nil {
+		return &s.conn.lim
+	}
+	return &s.b.cfg.Limits
+}
+
+// fill moves messages into the outbox as far as the client's window and the outbox allow: first what an earlier
+// connection left unacknowledged, then the queue, then retained messages of new subscriptions.
+func (s *session) fill(w *worker) {
+	c := s.conn
+	if c == nil {
+		return
+	}
+	now := int64(s.b.now())
+	f := &s.inflight
+	for f.resend < f.n {
+		i := f.resend
+		fl := f.at(i)
+		switch fl.state {
+		case done:
+			f.resend++
+			continue
+		case released:
+			f.resend++
+			f.active++
+			s.emit(w, control(mqtt.PUBREL, f.id(i), mqtt.Success))
+			continue
+		}
+		if f.active >= c.window {
+			return
+		}
+		f.resend++
+		f.active++
+		if !fl.sent && fl.m.Expires != 0 && now > fl.m.Expires {
+			w.count(droppedExpired, 1)
+			f.finish(i)
+			continue
+		}
+		s.emit(w, outItem{m: fl.m, ids: fl.ids, id: f.id(i), flags: publishFlags(fl.qos, fl.retain, fl.sent),
+			size: int32(min(fl.m.Size(), math.MaxInt32))})
+		fl.sent = true
+	}
+	for s.waiting() > 0 && f.room(c.window, c.lim.MaxOutbound) {
+		it, _ := s.queue.Front()
+		s.queue.Pop()
+		w.queued -= it.Message.Size()
+		if it.Message.Expires != 0 && now > it.Message.Expires {
+			w.count(droppedExpired, 1) // [MQTT-3.3.2-5]
+			continue
+		}
+		share, _ := it.Share.(*group)
+		s.send(w, it.Message, delivery{share: share, ids: it.SubIDs, qos: it.QoS, retain: it.Retain})
+	}
+	s.fillReplays(w, now)
+}
+
+// acked ends the handshake of a packet identifier after PUBACK, PUBCOMP or a refusing PUBREC, and reports whether it was
+// in use in that state.
+func (s *session) acked(w *worker, id uint16, t mqtt.Type) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i := s.inflight.slot(id)
+	if i < 0 {
+		return false
+	}
+	fl := s.inflight.at(i)
+	switch t {
+	case mqtt.PUBACK:
+		if fl.qos != 1 {
+			return false
+		}
+	case mqtt.PUBREC:
+		if fl.qos != 2 || fl.state != published {
+			return false
+		}
+	case mqtt.PUBCOMP:
+		if fl.qos != 2 || fl.state != released {
+			return false
+		}
+	}
+	s.inflight.finish(i)
+	if s.inflight.resend < s.inflight.n || s.waiting() > 0 || len(s.replays) > 0 {
+		s.fill(w)
+	}
+	return true
+}
+
+// recorded handles a PUBREC: the message is the client's now, and PUBREL follows. An unknown identifier is answered
+// with 0x92, since the client waits for a PUBREL.
+func (s *session) recorded(w *worker, id uint16) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i := s.inflight.slot(id)
+	if i < 0 || s.inflight.at(i).qos != 2 {
+		s.emit(w, control(mqtt.PUBREL, id, mqtt.PacketIDNotFound))
+		return false
+	}
+	if s.inflight.at(i).state == published {
+		s.inflight.release(i)
+	}
+	s.emit(w, control(mqtt.PUBREL, id, mqtt.Success))
+	return true
+}
+
+// drop ends handshakes of messages that could not be sent: expired in the outbox, or too large for the client
+// [MQTT-3.1.2-25].
+func (s *session) drop(w *worker, ids []uint16) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, id := range ids {
+		if i := s.inflight.slot(id); i >= 0 {
+			s.inflight.finish(i)
+		}
+	}
+	s.fill(w)
+}
+
+// end takes the session out of the broker: subscriptions, queue and messages under way. Messages of shared
+// subscriptions that were not sent, or were sent with QoS 1 and not acknowledged, go to other members. The caller holds
+// mu and calls the returned function after releasing it.
+func (s *session) end(w *worker) func() {
+	if s.dead {
+		return func() {}
+	}
+	s.dead = true
+	s.clearTimer()
+	wl := s.will
+	s.will = nil
+	rest := s.orphans(w, func(*group) bool { return true }, true)
+	subs := s.subs
+	s.subs, s.inflight, s.replays = nil, inflight{}, nil
+	s.queue = nil
+	return func() {
+		for _, sub := range subs {
+			s.b.dropSubscription(sub)
+		}
+		s.b.bury(s)
+		for _, o := range rest {
+			o.share.route(w, o.m)
+		}
+		if wl != nil {
+			wl.publish(w, s)
+		}
+	}
+}
+
+// orphan is a message that another member of its group is to get.
+type orphan struct {
+	share *group
+	m     *store.Message
+}
+
+// orphans takes out the messages of the groups that leaving selects. With all set also the QoS 1 messages that have
+// been sent and the rest of the queue go, since the session ends; a QoS 2 message that has been sent stays with its
+// member for good [MQTT-4.8.2-5].
+func (s *session) orphans(w *worker, leaving func(*group) bool, all bool) []orphan {
+	var rest []orphan
+	if all {
+		for i := range s.inflight.n {
+			fl := s.inflight.at(i)
+			if fl.share != nil && fl.m != nil && (!fl.sent || fl.qos == 1) {
+				rest = append(rest, orphan{fl.share, fl.m})
+			}
+		}
+	}
+	for n := s.waiting(); n > 0; n-- {
+		it, _ := s.queue.Front()
+		s.queue.Pop()
+		if g, ok := it.Share.(*group); ok && leaving(g) {
+			rest = append(rest, orphan{g, it.Message})
+			w.queued -= it.Message.Size()
+		} else if all {
+			w.queued -= it.Message.Size()
+		} else if err := s.queue.Push(it); err != nil {
+			w.b.log.Error("queue message", "client", s.id, "error", err)
+		}
+	}
+	return rest
+}
+
+// dropSubscription removes a subscription from the index or its group.
+func (b *Broker) dropSubscription(sub *subscription) {
+	if sub.share != nil {
+		b.groups.leave(b, sub)
+	} else {
+		b.index.Remove(sub.ref)
+	}
+}
+
+// schedule arms the session's timer for whatever comes first. The caller holds mu.
+func (s *session) schedule() {
+	next := s.expireAt
+	if s.willAt != 0 && (next == 0 || s.willAt < next) {
+		next = s.willAt
+	}
+	if s.timer != nil {
+		s.timer.Stop()
+		s.timer = nil
+	}
+	if next == 0 {
+		return
+	}
+	s.timer = time.AfterFunc(max(next-s.b.now(), 0), func() { s.b.spawn(s.onTimer) })
+}
+
+// clearTimer forgets the will delay and the expiry. The caller holds mu.
+func (s *session) clearTimer() {
+	s.willAt, s.expireAt = 0, 0
+	s.schedule()
+}
+
+func (s *session) stopTimer() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.timer != nil {
+		s.timer.Stop()
+	}
+}
+
+// onTimer publishes a delayed will and ends an expired session.
+func (s *session) onTimer() {
+	w := s.b.worker()
+	defer s.b.release(w)
+	s.mu.Lock()
+	if s.dead || s.conn != nil {
+		s.mu.Unlock()
+		return
+	}
+	now := s.b.now()
+	var after []func()
+	if s.willAt != 0 && now >= s.willAt {
+		wl := s.will
+		s.will, s.willAt = nil, 0
+		after = append(after, func() { wl.publish(w, s) })
+	}
+	if s.expireAt != 0 && now >= s.expireAt {
+		after = append(after, s.end(w))
+	} else {
+		s.schedule()
+	}
+	s.mu.Unlock()
+	for _, f := range after {
+		f()
+	}
+}

@@ -1,0 +1,92 @@
+package broker
+
+import (
+	"strings"
+
+	"github.com/sealmq/sealmq/auth"
+	"github.com/sealmq/sealmq/mqtt"
+	"github.com/sealmq/sealmq/topic"
+)
+
+// subscribe carries out one entry of a SUBSCRIBE. It returns the subscription and whether it did not exist before, or
+// nil and the reason against it.
+func (c *Conn) subscribe(f *mqtt.Subscription, id uint32) (sub *subscription, isNew bool, code mqtt.ReasonCode) {
+	s, filter := c.sess, string(f.Filter)
+	_, plain, shared, err := topic.ParseShare(filter)
+	switch {
+	case err != nil:
+		return nil, false, mqtt.TopicFilterInvalid
+	case shared && c.lim.NoShared:
+		return nil, false, mqtt.SharedSubscriptionsNotSupported
+	case c.lim.NoWildcards && strings.ContainsAny(plain, "+#"):
+		return nil, false, mqtt.WildcardSubscriptionsNotSupported
+	case c.lim.MaxTopicLevels < 65535 && levels(plain) > c.lim.MaxTopicLevels:
+		return nil, false, mqtt.TopicFilterInvalid
+	case !s.principal.May(auth.Subscribe, plain, f.QoS, false):
+		return nil, false, mqtt.NotAuthorized
+	}
+	granted := min(f.QoS, uint8(c.lim.MaxQoS)) // [MQTT-3.2.2-10]
+	noLocal, asPublished := f.NoLocal, f.RetainAsPublished
+	if c.bridge && !shared {
+		noLocal, asPublished = true, true
+	}
+	o := packOptions(granted, noLocal, asPublished, id)
+
+	// Only this connection changes the map, so looking and adding need not be one step.
+	s.mu.Lock()
+	sub, n := s.subs[filter], len(s.subs)
+	s.mu.Unlock()
+	if sub != nil { // [MQTT-3.8.4-3]
+		sub.setOptions(o)
+		return sub, false, mqtt.ReasonCode(granted)
+	}
+	if n >= c.lim.MaxSubscriptions {
+		return nil, false, mqtt.QuotaExceeded
+	}
+	sub = &subscription{sess: s, filter: filter}
+	sub.setOptions(o)
+	s.mu.Lock()
+	if s.subs == nil {
+		s.subs = make(map[string]*subscription, 1)
+	}
+	s.subs[filter] = sub
+	s.mu.Unlock()
+	if shared {
+		c.b.groups.join(c.b, filter, plain, sub)
+	} else {
+		sub.ref = c.b.index.Insert(filter, sub)
+	}
+	return sub, true, mqtt.ReasonCode(granted)
+}
+
+// unsubscribe removes a subscription and reports whether it existed. Messages already under way are completed
+// [MQTT-3.10.4-3]; those of a shared subscription that still wait go to another member.
+func (c *Conn) unsubscribe(filter string) bool {
+	s := c.sess
+	s.mu.Lock()
+	sub := s.subs[filter]
+	if sub == nil {
+		s.mu.Unlock()
+		return false
+	}
+	delete(s.subs, filter)
+	kept := s.replays[:0]
+	for _, r := range s.replays {
+		if r.sub != sub {
+			kept = append(kept, r)
+		}
+	}
+	s.replays = kept
+	s.mu.Unlock()
+	c.b.dropSubscription(sub)
+	if sub.share == nil {
+		return true
+	}
+	s.mu.Lock()
+	rest := s.orphans(c.w, func(g *group) bool { return g == sub.share }, false)
+	s.mu.Unlock()
+	for _, o := range rest {
+		o.share.route(c.w, o.m)
+	}
+	return true
+}

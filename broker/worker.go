@@ -1,0 +1,247 @@
+package broker
+
+import (
+	"hash/maphash"
+	"time"
+
+	"github.com/sealmq/sealmq/mqtt"
+	"github.com/sealmq/sealmq/store"
+	"github.com/sealmq/sealmq/topic"
+)
+
+// worker is the scratch space of one goroutine that works for the broker: what it encodes into, and which sessions it
+// has to flush when its event ends.
+type worker struct {
+	b      *Broker
+	stripe int
+	dirty  []*session
+	queued int64 // change of Broker.outbound not yet added to it
+	buf    []byte
+	spare  []outItem
+	props  []byte
+
+	publish mqtt.Publish
+	ack     mqtt.Ack
+
+	// State of the publication being routed.
+	pub    publication
+	m      *store.Message
+	name   string
+	taken  int
+	visit  func(*subscription) bool
+	merge  func(*subscription) bool
+	merged map[*session]merged
+	groups []*group
+}
+
+func newWorker(b *Broker) *worker {
+	w := &worker{b: b, stripe: int(b.stripe.Add(1) % stripes), merged: make(map[*session]merged)}
+	w.visit, w.merge = w.deliver, w.collect
+	return w
+}
+
+func (b *Broker) worker() *worker { return b.workers.Get().(*worker) }
+
+// release flushes what the worker's event has produced and gives it back.
+func (b *Broker) release(w *worker) {
+	w.flush()
+	b.workers.Put(w)
+}
+
+func (w *worker) count(k counter, n uint64) { w.b.counters.add(w.stripe, k, n) }
+
+// flush writes every session that has something new.
+func (w *worker) flush() {
+	for len(w.dirty) > 0 {
+		s := w.dirty[len(w.dirty)-1]
+		w.dirty[len(w.dirty)-1] = nil
+		w.dirty = w.dirty[:len(w.dirty)-1]
+		s.flush(w)
+	}
+	if cap(w.dirty) > maxDirty {
+		w.dirty = nil
+	}
+	if w.queued != 0 {
+		w.b.outbound.Add(w.queued)
+		w.queued = 0
+	}
+}
+
+// maxDirty is after how many receivers a large fan-out is flushed before it goes on.
+const maxDirty = 1024
+
+// publication is a message on its way in. Its slices are the publisher's and are copied when somebody wants the message.
+type publication struct {
+	topic   []byte
+	payload []byte
+	props   []byte
+	from    *session // for no-local; nil when the broker itself publishes
+	fromID  string
+	expires int64
+	qos     uint8
+	retain  bool
+}
+
+// merged is what the overlapping subscriptions of one session add up to: one copy, the highest QoS, all identifiers
+// [MQTT-3.3.4-2][MQTT-3.3.4-4].
+type merged struct {
+	ids    []uint32
+	qos    uint8
+	retain bool
+}
+
+// route delivers a publication to everybody who wants it and reports whether anybody did. Only storing a retained
+// message can fail.
+func (w *worker) route(p publication) (bool, error) {
+	match := w.b.index.Lookup(p.topic)
+	w.pub, w.m, w.name, w.taken = p, nil, match.Topic(), 0
+	var err error
+	if p.retain {
+		err = w.routeRetained(match)
+	} else {
+		w.fanOut(match)
+	}
+	w.pub, w.m, w.name = publication{}, nil, ""
+	return w.taken > 0, err
+}
+
+// routeRetained holds the topic's stripe while it stores and delivers, so that everybody sees the publishes of one
+// topic in the order in which they were retained, and the last one delivered is the one that is kept.
+func (w *worker) routeRetained(match *topic.Matches[subscription]) error {
+	lock := &w.b.retain[stripeOf(w.b, w.name)]
+	lock.Lock()
+	defer lock.Unlock()
+	if len(w.pub.payload) == 0 {
+		if err := w.b.store.ClearRetained(w.name); err != nil { // [MQTT-3.3.1-6]
+			return err
+		}
+	} else {
+		m := w.message()
+		m.Seq = w.b.seq.Add(1)
+		if err := w.b.store.SetRetained(m); err != nil { // [MQTT-3.3.1-5]
+			return err
+		}
+	}
+	w.fanOut(match)
+	return nil
+}
+
+// message builds the message that all receivers share.
+func (w *worker) message() *store.Message {
+	if w.m != nil {
+		return w.m
+	}
+	p := &w.pub
+	m := &store.Message{Topic: w.name, From: p.fromID, Expires: p.expires, QoS: p.qos, Retain: p.retain}
+	data := make([]byte, 0, len(p.payload)+len(p.props))
+	data = append(append(data, p.payload...), p.props...)
+	m.Payload = data[:len(p.payload):len(p.payload)]
+	if len(p.props) > 0 {
+		m.Props = data[len(p.payload):]
+	}
+	w.m = m
+	return m
+}
+
+func (w *worker) fanOut(match *topic.Matches[subscription]) {
+	sets := match.Sets()
+	switch len(sets) {
+	case 0:
+		return
+	case 1:
+		sets[0].Each(w.visit)
+	default:
+		// The largest set is streamed; only the others are collected to find sessions that are in several.
+		big := 0
+		for i, s := range sets {
+			if s.Len() > sets[big].Len() {
+				big = i
+			}
+		}
+		for i, s := range sets {
+			if i != big {
+				s.Each(w.merge)
+			}
+		}
+		sets[big].Each(w.visit)
+		for s, g := range w.merged {
+			w.give(s, delivery{ids: g.ids, qos: g.qos, retain: g.retain, wait: true})
+		}
+		clear(w.merged)
+	}
+	for i, g := range w.groups {
+		w.groups[i] = nil
+		if g.route(w, w.message()) {
+			w.taken++
+		}
+	}
+	w.groups = w.groups[:0]
+}
+
+// wants resolves what is not a plain subscription of a session and reports whether sub still is to be delivered to.
+func (w *worker) wants(sub *subscription, o options) bool {
+	switch {
+	case sub.group != nil:
+		w.groups = append(w.groups, sub.group)
+		return false
+	case sub.local != nil:
+		sub.local(w.message())
+		w.taken++
+		return false
+	}
+	return !(o.noLocal() && sub.sess == w.pub.from)
+}
+
+// collect adds one subscription to what its session gets.
+func (w *worker) collect(sub *subscription) bool {
+	o := sub.options()
+	if !w.wants(sub, o) {
+		return true
+	}
+	g := w.merged[sub.sess]
+	w.merged[sub.sess] = w.join(g, o)
+	return true
+}
+
+func (w *worker) join(g merged, o options) merged {
+	g.qos = max(g.qos, min(w.pub.qos, o.qos()))
+	g.retain = g.retain || w.pub.retain && o.retainAsPublished()
+	if id := o.id(); id != 0 {
+		g.ids = append(g.ids, id)
+	}
+	return g
+}
+
+// deliver hands the message to the session of one subscription.
+func (w *worker) deliver(sub *subscription) bool {
+	o := sub.options()
+	if !w.wants(sub, o) {
+		return true
+	}
+	if len(w.merged) > 0 {
+		if other, ok := w.merged[sub.sess]; ok {
+			delete(w.merged, sub.sess)
+			g := w.join(other, o)
+			w.give(sub.sess, delivery{ids: g.ids, qos: g.qos, retain: g.retain, wait: true})
+			return true
+		}
+	}
+	w.give(sub.sess, delivery{ids: sub.ids(), qos: min(w.pub.qos, o.qos()), retain: w.pub.retain && o.retainAsPublished(), wait: true})
+	return true
+}
+
+func (w *worker) give(s *session, d delivery) {
+	if s.push(w, w.message(), d) {
+		w.taken++
+	}
+	if len(w.dirty) >= maxDirty && !w.pub.retain {
+		w.flush()
+	}
+}
+
+func stripeOf(b *Broker, name string) uint64 { return maphash.String(b.seed, name) % retainStripes }
+
+// expires turns a Message Expiry Interval into a deadline.
+func (b *Broker) expires(seconds uint32) int64 {
+	return int64(b.now() + time.Duration(seconds)*time.Second)
+}
