@@ -34,9 +34,12 @@ func Contains(outer, inner string) bool {
 	if inner != "" && inner[0] == '$' && outer != "" && (outer[0] == '+' || outer[0] == '#') {
 		return false
 	}
-	if inner == "#" {
-		// A name has at least one level, so +/# is the same as #.
-		return outer == "#" || outer == "+/#"
+	// No name is without a level, nor one empty level alone.
+	switch inner {
+	case "#":
+		inner = "+/#"
+	case "/#":
+		inner = "/+/#"
 	}
 	for {
 		o, orest, omore := strings.Cut(outer, "/")

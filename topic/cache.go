@@ -1,0 +1,116 @@
+package topic
+
+import (
+	"sync/atomic"
+	"unsafe"
+)
+
+// Matches is the filters that match one topic name. It does not change; the
+// sets that it leads to do.
+type Matches[S any] struct {
+	topic string
+	sets  []*Set[S]
+	exact *Set[S] // the one of sets whose filter is topic
+	reads []read
+	lost  bool
+	used  atomic.Bool   // since the cache's hand last passed
+	state atomic.Uint32 // fresh, then live in the cache, then dead
+	gen   atomic.Uint64 // trie.gen when reads were last found unmoved
+}
+
+const (
+	fresh = iota
+	live
+	dead
+)
+
+// Topic returns the topic name, in memory that callers may keep and share.
+func (m *Matches[S]) Topic() string { return m.topic }
+
+// Sets returns the subscriptions by filter, each matching filter once, in no
+// order. A set may have become empty. The slice must not be modified.
+func (m *Matches[S]) Sets() []*Set[S] { return m.sets }
+
+func (m *Matches[S]) bytes() int {
+	return int(unsafe.Sizeof(*m)) + len(m.topic) + len(m.sets)*int(unsafe.Sizeof(m)) + len(m.reads)*int(unsafe.Sizeof(read{}))
+}
+
+// cache keeps Matches by topic name, with a bound on entries and bytes for
+// each shard. What was not asked for since the hand last came by goes first.
+type cache[S any] struct {
+	table[Matches[S]]
+	bounds []bounds // of the shard with the same number
+	max    bounds
+}
+
+type bounds struct {
+	entries, bytes int
+	hand           uint32
+}
+
+func newCache[S any](entries, bytes int, shardBits uint) cache[S] {
+	n := 1 << shardBits
+	return cache[S]{
+		table:  newTable[Matches[S]](shardBits),
+		bounds: make([]bounds, n),
+		max:    bounds{entries: entries / n, bytes: bytes / n},
+	}
+}
+
+func (c *cache[S]) find(hash uint64, name []byte) *Matches[S] {
+	return c.shard(hash).find(hash, func(m *Matches[S]) bool { return m.topic == string(name) })
+}
+
+// kill makes what is cached for the topic name invalid.
+func (c *cache[S]) kill(hash uint64, name string) {
+	if m := c.shard(hash).find(hash, func(m *Matches[S]) bool { return m.topic == name }); m != nil {
+		m.state.Store(dead)
+	}
+}
+
+// put adds m, in place of what is there for the same topic. It reports false
+// when m is too large, or when somebody else is writing: nobody waits here.
+func (c *cache[S]) put(hash uint64, m *Matches[S]) bool {
+	size := m.bytes()
+	if size > c.max.bytes/2 || c.max.entries < 1 {
+		return false
+	}
+	s, b := c.shard(hash), &c.bounds[hash>>c.shift]
+	if !s.mu.TryLock() {
+		return false
+	}
+	defer s.mu.Unlock()
+	old := s.find(hash, func(o *Matches[S]) bool { return o.topic == m.topic })
+	if old != nil {
+		// Dead before it is out of reach: kill finds it, or has no need to.
+		old.state.Store(dead)
+		b.bytes += size - old.bytes()
+		s.swap(hash, old, m)
+	} else {
+		b.entries++
+		b.bytes += size
+		s.put(hash, m)
+	}
+	for b.entries > c.max.entries || b.bytes > c.max.bytes {
+		c.evict(s, b, m)
+	}
+	return true
+}
+
+// evict takes out one entry other than keep, which is not alone.
+func (c *cache[S]) evict(s *shard[Matches[S]], b *bounds, keep *Matches[S]) {
+	for cells := s.cells.Load(); ; b.hand++ {
+		m := cells.cell[b.hand&cells.mask].p.Load()
+		if m == nil || m == s.tomb || m == keep {
+			continue
+		}
+		if m.state.Load() == live && m.used.Swap(false) {
+			continue
+		}
+		m.state.Store(dead)
+		b.entries--
+		b.bytes -= m.bytes()
+		s.drop(b.hand)
+		return
+	}
+}
