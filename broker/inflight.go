@@ -8,7 +8,7 @@ import (
 type flight struct {
 	m      *store.Message // nil once a PUBREC has taken it over
 	share  *group
-	ids    []uint32
+	ids    *[]uint32
 	qos    uint8
 	retain bool
 	state  flightState

@@ -9,11 +9,11 @@ import (
 )
 
 // outItem is one packet waiting in a session's outbox: a message (m), an encoded packet (raw), or a short
-// acknowledgement described by kind, id and code.
+// acknowledgement or PINGRESP described by kind, id and code.
 type outItem struct {
 	m     *store.Message
-	ids   []uint32 // subscription identifiers
-	raw   []byte
+	ids   *[]uint32 // subscription identifiers
+	raw   *[]byte
 	size  int32 // what it counts for in the outbox's bound
 	id    uint16
 	flags uint8 // of a PUBLISH: DUP, QoS and RETAIN as in the fixed header
@@ -41,11 +41,14 @@ func control(t mqtt.Type, id uint16, code mqtt.ReasonCode) outItem {
 }
 
 // encoded is a packet that is ready to be sent.
-func encoded(raw []byte) outItem { return outItem{raw: raw, size: controlSize + int32(len(raw))} }
+func encoded(raw []byte) outItem { return outItem{raw: &raw, size: controlSize + int32(len(raw))} }
 
 // emit appends to the outbox and has the session flushed at the end of the worker's event. The caller holds mu. A client
 // that lets acknowledgements pile up far beyond the outbox's bound is disconnected.
 func (s *session) emit(w *worker, it outItem) {
+	if s.out == nil {
+		s.out = w.array()
+	}
 	s.out = append(s.out, it)
 	s.outBytes += int64(it.size)
 	w.queued += int64(it.size)
@@ -114,18 +117,14 @@ func (c *Conn) flushSome(w *worker) (more bool) {
 			s.mu.Unlock()
 			return false
 		}
-		s.out, s.outBytes = w.spare, 0
-		w.spare = nil
+		s.out, s.outBytes = nil, 0
 		again := len(s.replays) > 0
 		s.mu.Unlock()
 
 		n, drops := c.write(w, items)
 		written += n
 		w.queued -= bytes
-		clear(items)
-		if cap(items) <= maxSpare {
-			w.spare = items[:0]
-		}
+		w.keep(items)
 		if len(drops) > 0 {
 			s.drop(w, drops)
 			again = true
@@ -135,9 +134,6 @@ func (c *Conn) flushSome(w *worker) (more bool) {
 		}
 	}
 }
-
-// maxSpare is the longest outbox array that a worker keeps for the next session.
-const maxSpare = 4096
 
 // writeChunk is about how much is encoded before it goes to the link, four full TLS records.
 const writeChunk = 64 << 10
@@ -171,7 +167,7 @@ func (c *Conn) write(w *worker, items []outItem) (n int, drops []uint16) {
 			}
 			buf = append(buf, it.m.Payload...)
 		case it.raw != nil:
-			buf = append(buf, it.raw...)
+			buf = append(buf, *it.raw...)
 		default:
 			buf = c.appendAck(buf, it)
 		}
@@ -193,11 +189,14 @@ func (c *Conn) write(w *worker, items []outItem) (n int, drops []uint16) {
 	return n, drops
 }
 
-// appendAck encodes PUBACK, PUBREC, PUBREL or PUBCOMP; MQTT 5 leaves the reason code out when it is 0.
+// appendAck encodes PUBACK, PUBREC, PUBREL, PUBCOMP or PINGRESP; MQTT 5 leaves the reason code out when it is 0.
 func (c *Conn) appendAck(buf []byte, it *outItem) []byte {
 	flags := byte(0)
 	if it.kind == mqtt.PUBREL {
 		flags = 2
+	}
+	if it.kind == mqtt.PINGRESP {
+		return mqtt.AppendPingresp(buf)
 	}
 	first := byte(it.kind)<<4 | flags
 	if c.version == mqtt.V5 && it.code != mqtt.Success {
@@ -237,8 +236,10 @@ func (c *Conn) appendPublish(buf []byte, it *outItem, now int64) (next []byte, d
 			size -= len(m.Topic)
 		}
 	}
-	for _, id := range it.ids {
-		props += 1 + mqtt.VarintLen(int(id))
+	if it.ids != nil {
+		for _, id := range *it.ids {
+			props += 1 + mqtt.VarintLen(int(id))
+		}
 	}
 	size += mqtt.VarintLen(props) + props
 	if int64(1+mqtt.VarintLen(size)+size) > c.maxSend {
@@ -267,7 +268,10 @@ func (c *Conn) appendPublish(buf []byte, it *outItem, now int64) (next []byte, d
 	if alias != 0 {
 		buf = append(buf, byte(mqtt.PropTopicAlias), byte(alias>>8), byte(alias))
 	}
-	for _, id := range it.ids {
+	if it.ids == nil {
+		return buf, 0
+	}
+	for _, id := range *it.ids {
 		buf = append(buf, byte(mqtt.PropSubscriptionIDs))
 		buf = mqtt.AppendVarint(buf, int(id))
 	}

@@ -29,7 +29,7 @@ func (c *Conn) packet(h mqtt.Header, body []byte) error {
 		if len(body) != 0 {
 			return c.fail(violation(mqtt.MalformedPacket, "PINGREQ with a body"))
 		}
-		c.answer(encoded(pingresp)) // [MQTT-3.12.4-1]
+		c.answer(control(mqtt.PINGRESP, 0, mqtt.Success)) // [MQTT-3.12.4-1]
 		return nil
 	case mqtt.DISCONNECT:
 		return c.onDisconnect(h.Flags, body)
@@ -39,8 +39,6 @@ func (c *Conn) packet(h mqtt.Header, body []byte) error {
 	// A second CONNECT [MQTT-3.1.0-2], or a packet that only servers send.
 	return c.fail(violation(mqtt.ProtocolError, "a %v from a connected client", h.Type))
 }
-
-var pingresp = mqtt.AppendPingresp(nil)
 
 // answer puts a packet into the client's own outbox.
 func (c *Conn) answer(it outItem) {

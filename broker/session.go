@@ -46,7 +46,7 @@ const forever = math.MaxUint32
 // delivery is how one session is to get a message.
 type delivery struct {
 	share  *group
-	ids    []uint32
+	ids    *[]uint32 // subscription identifiers, nil for none
 	qos    uint8
 	retain bool
 	wait   bool // may be queued; false: only if it can be sent at once
@@ -127,7 +127,11 @@ func (s *session) enqueue(w *worker, m *store.Message, d delivery) bool {
 	if d.share != nil {
 		share = d.share
 	}
-	if err := s.queue.Push(store.Item{Message: m, Share: share, SubIDs: d.ids, QoS: d.qos, Retain: d.retain}); err != nil {
+	it := store.Item{Message: m, Share: share, QoS: d.qos, Retain: d.retain}
+	if d.ids != nil {
+		it.SubIDs = *d.ids
+	}
+	if err := s.queue.Push(it); err != nil {
 		w.b.log.Error("queue message", "client", s.id, "error", err)
 		return false
 	}
@@ -187,7 +191,11 @@ func (s *session) fill(w *worker) {
 			continue
 		}
 		share, _ := it.Share.(*group)
-		s.send(w, it.Message, delivery{share: share, ids: it.SubIDs, qos: it.QoS, retain: it.Retain})
+		d := delivery{share: share, qos: it.QoS, retain: it.Retain}
+		if it.SubIDs != nil {
+			d.ids = &it.SubIDs
+		}
+		s.send(w, it.Message, d)
 	}
 	s.fillReplays(w, now)
 }

@@ -11,12 +11,12 @@ import (
 // Exactly one of sess (with share nil), group and local is what it delivers to.
 type subscription struct {
 	sess   *session
-	group  *group                    // the entry of a whole group in the index
-	share  *group                    // a member's own record, which is not in the index
-	local  func(*store.Message)      // see Broker.Subscribe
-	filter string                    // as subscribed, "$share/…" included
-	opts   atomic.Uint64             // options; replaced in place, so that no message is lost meanwhile [MQTT-3.8.4-4]
-	id     atomic.Pointer[[1]uint32] // the identifier as the list that deliveries share; nil without one
+	group  *group                   // the entry of a whole group in the index
+	share  *group                   // a member's own record, which is not in the index
+	local  func(*store.Message)     // see Broker.Subscribe
+	filter string                   // as subscribed, "$share/…" included
+	opts   atomic.Uint64            // options; replaced in place, so that no message is lost meanwhile [MQTT-3.8.4-4]
+	list   atomic.Pointer[[]uint32] // the identifier as the list that deliveries share; nil without one
 	ref    topic.Ref[subscription]
 	slot   int // place in its group's list, under the group's lock
 }
@@ -44,17 +44,12 @@ func (s *subscription) options() options { return options(s.opts.Load()) }
 
 func (s *subscription) setOptions(o options) {
 	if id := o.id(); id != 0 {
-		s.id.Store(&[1]uint32{id})
+		s.list.Store(&[]uint32{id})
 	} else {
-		s.id.Store(nil)
+		s.list.Store(nil)
 	}
 	s.opts.Store(uint64(o))
 }
 
-// ids returns the list of subscription identifiers to send along.
-func (s *subscription) ids() []uint32 {
-	if id := s.id.Load(); id != nil {
-		return id[:]
-	}
-	return nil
-}
+// ids returns the list of subscription identifiers to send along, nil for none.
+func (s *subscription) ids() *[]uint32 { return s.list.Load() }

@@ -17,7 +17,7 @@ type worker struct {
 	dirty  []*session
 	queued int64 // change of Broker.outbound not yet added to it
 	buf    []byte
-	spare  []outItem
+	spares [][]outItem // empty outbox arrays
 	props  []byte
 
 	publish mqtt.Publish
@@ -47,6 +47,31 @@ func (b *Broker) release(w *worker) {
 	w.flush()
 	b.workers.Put(w)
 }
+
+// array returns an empty outbox array, and keep takes one back.
+func (w *worker) array() []outItem {
+	n := len(w.spares)
+	if n == 0 {
+		return nil
+	}
+	a := w.spares[n-1]
+	w.spares[n-1] = nil
+	w.spares = w.spares[:n-1]
+	return a
+}
+
+func (w *worker) keep(a []outItem) {
+	clear(a)
+	if limit := maxSpare >> min(len(w.spares), 8); cap(a) <= limit && len(w.spares) < maxSpares {
+		w.spares = append(w.spares, a[:0])
+	}
+}
+
+// What a worker keeps of outbox arrays: one long one, and more of shorter ones.
+const (
+	maxSpare  = 4096
+	maxSpares = 256
+)
 
 func (w *worker) count(k counter, n uint64) { w.b.counters.add(w.stripe, k, n) }
 
@@ -88,6 +113,15 @@ type merged struct {
 	ids    []uint32
 	qos    uint8
 	retain bool
+}
+
+func (g merged) delivery() delivery {
+	d := delivery{qos: g.qos, retain: g.retain, wait: true}
+	if g.ids != nil {
+		ids := g.ids
+		d.ids = &ids
+	}
+	return d
 }
 
 // route delivers a publication to everybody who wants it and reports whether anybody did. Only storing a retained
@@ -165,7 +199,7 @@ func (w *worker) fanOut(match *topic.Matches[subscription]) {
 		}
 		sets[big].Each(w.visit)
 		for s, g := range w.merged {
-			w.give(s, delivery{ids: g.ids, qos: g.qos, retain: g.retain, wait: true})
+			w.give(s, g.delivery())
 		}
 		clear(w.merged)
 	}
@@ -222,7 +256,7 @@ func (w *worker) deliver(sub *subscription) bool {
 		if other, ok := w.merged[sub.sess]; ok {
 			delete(w.merged, sub.sess)
 			g := w.join(other, o)
-			w.give(sub.sess, delivery{ids: g.ids, qos: g.qos, retain: g.retain, wait: true})
+			w.give(sub.sess, g.delivery())
 			return true
 		}
 	}
