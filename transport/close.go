@@ -26,11 +26,13 @@ func (c *conn) Close(linger bool) {
 	}
 }
 
-// shut moves the connection towards its end, never back. The one call that
-// reaches closed gives up the descriptor.
+// shut moves the connection towards its end, never back, and leaves the rest
+// to whoever owns the reading side: the driver, the lingering goroutine or, if
+// there is neither, itself.
 func (c *conn) shut(to uint32, cause error) {
 	c.mu.Lock()
-	if c.closing.Load() >= to {
+	from := c.closing.Load()
+	if from >= to {
 		c.mu.Unlock()
 		return
 	}
@@ -38,19 +40,32 @@ func (c *conn) shut(to uint32, cause error) {
 	if c.cause == nil {
 		c.cause = cause
 	}
-	alone := !c.running
-	if to == lingering {
-		c.io.interrupt()
-		c.mu.Unlock()
-		if alone {
-			c.g.add()
-			go func() {
-				defer c.g.done()
-				c.linger()
-			}()
-		}
-		return
+	owned := c.running || from == lingering
+	if owned || to == lingering {
+		c.io.interrupt(to == closed)
 	}
+	if !owned && to == lingering {
+		c.g.add()
+	}
+	c.mu.Unlock()
+	switch {
+	case owned:
+	case to == lingering:
+		go func() {
+			c.linger()
+			c.finish()
+			c.g.done()
+		}()
+	default:
+		c.finish()
+	}
+}
+
+// finish gives up the descriptor. It is called once, by the owner, outside all
+// calls on the descriptor: closing waits for them.
+func (c *conn) finish() {
+	c.mu.Lock()
+	c.closing.Store(closed)
 	// A drain under way holds chunks of the queue, and clears it when it ends.
 	if !c.draining {
 		c.clearQueue()
@@ -68,21 +83,20 @@ func (c *conn) clearQueue() {
 // begin hands the connection to its driver. False: it was closed before.
 func (c *conn) begin(h Handler) bool {
 	c.mu.Lock()
-	if c.closing.Load() != open {
-		err := c.cause
-		c.mu.Unlock()
-		if err == nil {
-			err = net.ErrClosed
-		}
-		h.Closed(err)
+	ok := c.closing.Load() == open
+	if ok {
+		c.running = true
+		c.nc.SetDeadline(noDeadline)
+		c.g.add()
+	}
+	c.mu.Unlock()
+	if !ok {
+		h.Closed(c.gone())
 		return false
 	}
-	c.running = true
-	c.g.add()
 	c.hmu.Lock()
 	c.h = h
 	c.hmu.Unlock()
-	c.mu.Unlock()
 	return true
 }
 
@@ -109,39 +123,53 @@ func (c *conn) end(err error) {
 	if state == lingering {
 		c.linger()
 	}
+	c.finish()
 	c.g.done()
 }
 
-// linger sends what is queued, half-closes, reads what still comes and closes.
-// Nobody else reads the connection.
+// linger sends what is queued, half-closes and reads what still comes. Nobody
+// else reads the connection.
 func (c *conn) linger() {
 	if c.tls != nil {
 		c.tls.CloseWrite() // close_notify; refused before the handshake is complete
 	}
 	c.mu.Lock()
 	drained := c.drained
-	if drained != nil {
+	if drained != nil && c.closing.Load() == lingering {
 		c.nc.SetWriteDeadline(time.Now().Add(lingerFlush))
 	}
 	c.mu.Unlock()
 	if drained != nil {
 		<-drained
 	}
-	if !c.eof && c.closing.Load() == lingering {
-		if w, ok := c.nc.(interface{ CloseWrite() error }); ok && w.CloseWrite() == nil {
-			c.discard()
-		}
+	if c.eof {
+		return
 	}
-	c.shut(closed, nil)
+	if w, ok := c.nc.(interface{ CloseWrite() error }); ok && w.CloseWrite() == nil {
+		c.discard()
+	}
 }
 
 func (c *conn) discard() {
 	until := time.Now().Add(lingerDrain)
-	c.nc.SetReadDeadline(until)
+	c.mu.Lock()
+	if c.closing.Load() == lingering {
+		c.nc.SetReadDeadline(until)
+	}
+	c.mu.Unlock()
 	buf := make([]byte, 2048)
-	for time.Now().Before(until) {
+	for c.closing.Load() == lingering && time.Now().Before(until) {
 		if _, err := c.nc.Read(buf); err != nil {
 			return
 		}
+	}
+}
+
+// interrupt ends blocked calls by their deadline. mu is held.
+func (c *conn) interrupt(hard bool) {
+	if hard || !c.shaken {
+		c.nc.SetDeadline(past)
+	} else {
+		c.nc.SetReadDeadline(past)
 	}
 }

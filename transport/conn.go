@@ -31,7 +31,8 @@ type conn struct {
 	cap    uint16 // largest record payload the peer takes
 	eof    bool   // the peer has shut its side
 	begun  bool   // plain: the first bytes have been looked at
-	mode   mode
+	shaken bool   // the handshake is over
+	live   bool   // reads come from in and never block
 
 	closing atomic.Uint32 // open, lingering or closed; set under mu
 	backlog atomic.Int64  // q.size, for readers without mu
@@ -48,14 +49,6 @@ type conn struct {
 	ended bool       // under hmu
 }
 
-type mode uint8
-
-const (
-	handshaking mode = iota // blocking, through the tap
-	blocking                // blocking
-	running                 // from in, never blocking
-)
-
 // States of conn.closing.
 const (
 	open uint32 = iota
@@ -63,16 +56,17 @@ const (
 	closed
 )
 
-// link is what a driver does for one connection. All but run and drain are
+// link is what a driver does for one connection. All but kill and run are
 // called with conn.mu held.
 type link interface {
 	// write gives p to the kernel without blocking and returns how much it took.
 	write(p []byte) (int, error)
 	// startDrain arranges that the queue is sent when the peer reads.
 	startDrain()
-	// interrupt makes the driver notice that conn.closing has changed.
-	interrupt()
-	// kill closes the descriptor as soon as nobody uses it.
+	// interrupt makes blocked calls notice that conn.closing has changed; unless
+	// hard, a drain goes on.
+	interrupt(hard bool)
+	// kill closes the descriptor, without conn.mu.
 	kill()
 	// run feeds conn.h; it returns early if the driver goes on by itself.
 	run()
@@ -100,10 +94,10 @@ func NewStream(nc net.Conn, tc *tls.Config, cfg Config) Conn {
 }
 
 func newConn(g *group, nc net.Conn, newLink func(*conn) link) *conn {
-	c := &conn{g: g, nc: nc, cap: uint16(g.cfg.MaxRecord), mode: blocking}
+	c := &conn{g: g, nc: nc, cap: uint16(g.cfg.MaxRecord), shaken: true}
 	c.io = newLink(c)
 	if g.tls != nil {
-		c.mode = handshaking
+		c.shaken = false
 		c.tap = &tap{}
 		c.tls = tls.Server((*sock)(c), g.tls)
 	}
@@ -187,7 +181,7 @@ func (c *conn) Write(p []byte) error {
 // stick to the tls.Conn.
 func (s *sock) Write(p []byte) (int, error) {
 	c := (*conn)(s)
-	if c.mode == handshaking {
+	if !c.shaken {
 		return c.tapWrite(p)
 	}
 	if err := c.send(p); err != nil {
@@ -321,7 +315,7 @@ func (s *sock) Read(p []byte) (int, error) {
 	switch {
 	case c.tap != nil:
 		return c.tapRead(p)
-	case c.mode != running:
+	case !c.live:
 		return c.blockingRead(p)
 	case len(c.in) > 0:
 		n := c.frames.cut(c.in, len(p))

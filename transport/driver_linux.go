@@ -33,4 +33,4 @@ func controlListener(idle time.Duration) func(string, string, syscall.RawConn) e
 	}
 }
 
-func newLinkFor(Config) func(*conn) link { return newStreamLink }
+func newLinkFor(Config) func(*conn) link { return newRawLink }

@@ -102,7 +102,7 @@ func (c *conn) Handshake(ctx context.Context) error {
 	if len(t.buf) == 0 {
 		c.tap = nil
 	}
-	c.mode = blocking
+	c.shaken = true
 	if c.closing.Load() == open {
 		c.nc.SetDeadline(noDeadline)
 	}

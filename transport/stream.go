@@ -21,13 +21,7 @@ func (s streamLink) startDrain() {
 	go s.drain()
 }
 
-func (s streamLink) interrupt() {
-	if s.c.running {
-		s.c.nc.SetReadDeadline(past)
-	} else {
-		s.c.nc.SetDeadline(past)
-	}
-}
+func (s streamLink) interrupt(hard bool) { s.c.interrupt(hard) }
 
 func (s streamLink) kill() { s.c.nc.Close() }
 
@@ -35,7 +29,6 @@ func (s streamLink) run() { go s.loop() }
 
 func (s streamLink) loop() {
 	c := s.c
-	c.nc.SetReadDeadline(noDeadline)
 	err := c.h.Data(nil)
 	c.h.Flush()
 	buf := make([]byte, streamBuffer)
@@ -44,7 +37,7 @@ func (s streamLink) loop() {
 		n, err = c.Read(buf)
 		if n > 0 && c.closing.Load() == open {
 			if derr := c.h.Data(buf[:n]); derr != nil {
-				c.shut(closed, derr) // unless the handler has closed
+				c.refuse(derr)
 				break
 			}
 			c.h.Flush()

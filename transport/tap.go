@@ -48,7 +48,7 @@ func (c *conn) tapRead(p []byte) (int, error) {
 			n = min(n, recordHeader+int(t.buf[3])<<8+int(t.buf[4]))
 		}
 		t.buf = t.buf[n:]
-		if len(t.buf) == 0 && c.mode != handshaking {
+		if len(t.buf) == 0 && c.shaken {
 			c.tap = nil
 		}
 	} else {

@@ -1,0 +1,3 @@
+package transport
+
+func testDrivers() []string { return []string{"stream", "goroutine"} }

@@ -1,0 +1,5 @@
+//go:build !linux
+
+package transport
+
+func testDrivers() []string { return []string{"stream", "goroutine"} }

@@ -1,0 +1,5 @@
+//go:build !unix
+
+package transport
+
+func newRawLink(c *conn) link { return newStreamLink(c) }
