@@ -18,6 +18,7 @@ type worker struct {
 	queued int64 // change of Broker.outbound not yet added to it
 	buf    []byte
 	spares [][]outItem // empty outbox arrays
+	spare  int         // items that they have room for
 	props  []byte
 
 	publish mqtt.Publish
@@ -57,21 +58,20 @@ func (w *worker) array() []outItem {
 	a := w.spares[n-1]
 	w.spares[n-1] = nil
 	w.spares = w.spares[:n-1]
+	w.spare -= cap(a)
 	return a
 }
 
 func (w *worker) keep(a []outItem) {
 	clear(a)
-	if limit := maxSpare >> min(len(w.spares), 8); cap(a) <= limit && len(w.spares) < maxSpares {
+	if w.spare+cap(a) <= maxSpare {
+		w.spare += cap(a)
 		w.spares = append(w.spares, a[:0])
 	}
 }
 
-// What a worker keeps of outbox arrays: one long one, and more of shorter ones.
-const (
-	maxSpare  = 4096
-	maxSpares = 256
-)
+// maxSpare is how many items the outbox arrays that a worker keeps have room for, all together.
+const maxSpare = 16 << 10
 
 func (w *worker) count(k counter, n uint64) { w.b.counters.add(w.stripe, k, n) }
 
