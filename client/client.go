@@ -34,6 +34,8 @@ type Client struct {
 	// The reader's own.
 	aliases  map[uint16]string
 	incoming map[uint16]struct{} // QoS 2 received on this connection, not released
+	leaving  *mqtt.Disconnect    // set by Leave
+	last     uint16              // QoS 2 message whose PUBREL Leave waits for
 
 	ending   sync.Once
 	err      error         // set before done is closed
@@ -283,6 +285,15 @@ func (c *Client) DisconnectWith(p *mqtt.Disconnect) error {
 	}
 	return nil
 }
+
+// Leave is Disconnect from inside OnMessage: the message that is being handled
+// is acknowledged to the end first, and none after it is delivered.
+func (c *Client) Leave(code mqtt.ReasonCode) {
+	c.leaving = &mqtt.Disconnect{Code: code}
+}
+
+// LeaveWith is Leave with properties.
+func (c *Client) LeaveWith(p *mqtt.Disconnect) { c.leaving = p }
 
 // Close drops the connection without DISCONNECT: the server publishes the will.
 func (c *Client) Close() error {

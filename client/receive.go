@@ -17,7 +17,9 @@ func (c *Client) readLoop() {
 		close(written)
 	}()
 	err := c.receive()
-	c.stop(err)
+	if err != nil {
+		c.stop(err)
+	}
 	// After an ending that this side began, the rest is read and dropped, so
 	// that unread bytes do not turn our last packet into a reset.
 	var scrap [512]byte
@@ -43,6 +45,8 @@ func (c *Client) stop(err error) {
 		me *mqtt.Error
 	)
 	switch {
+	case c.leaving != nil:
+		c.finish(ErrClosed, c.leaving.Append(nil, c.cfg.Version))
 	case errors.As(err, &se):
 		c.finish(err, nil)
 	case errors.As(err, &me):
@@ -134,6 +138,10 @@ func (c *Client) receive() error {
 		if err != nil {
 			return err
 		}
+		if c.leaving != nil && c.last == 0 {
+			c.finish(ErrClosed, c.leaving.Append(nil, v))
+			return nil
+		}
 	}
 }
 
@@ -149,6 +157,9 @@ func (c *Client) onPublish(p *mqtt.Publish) error {
 	name, err := c.topicOf(p)
 	if err != nil {
 		return err
+	}
+	if c.leaving != nil {
+		return nil // not acknowledged: the server keeps it for the next connection
 	}
 	switch p.QoS {
 	case 0:
@@ -176,6 +187,10 @@ func (c *Client) onPublish(p *mqtt.Publish) error {
 			c.deliver(p, name)
 		}
 		c.ack(mqtt.PUBREC, p.PacketID, mqtt.Success)
+		if c.leaving != nil {
+			c.last = p.PacketID
+			c.conn.SetReadDeadline(time.Now().Add(lingerTime))
+		}
 	}
 	return nil
 }
@@ -222,6 +237,9 @@ func (c *Client) ack(t mqtt.Type, id uint16, code mqtt.ReasonCode) {
 func (c *Client) onAck(a *mqtt.Ack) error {
 	if a.Type == mqtt.PUBREL {
 		delete(c.incoming, a.PacketID)
+		if c.last == a.PacketID {
+			c.last = 0
+		}
 		c.s.mu.Lock()
 		_, known := c.s.received[a.PacketID]
 		delete(c.s.received, a.PacketID)
