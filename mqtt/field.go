@@ -14,6 +14,14 @@ const tooLong = MaxRemaining + 1
 // maxKept bounds the lists that a packet struct keeps for reuse, in entries.
 const maxKept = 1024
 
+// keep empties a list for reuse, unless one large packet has made it too large to keep.
+func keep[T any](s []T) []T {
+	if cap(s) > maxKept {
+		return nil
+	}
+	return s[:0]
+}
+
 // cut splits off a field of two length bytes and its content. ok is false when b is too short.
 func cut(b []byte) (field, rest []byte, ok bool) {
 	if len(b) < 2 {

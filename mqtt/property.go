@@ -119,13 +119,7 @@ func (p *Properties) Reset() {
 }
 
 func (p *Properties) clear() {
-	users, ids := p.User[:0], p.SubscriptionIDs[:0]
-	if cap(users) > maxKept {
-		users = nil
-	}
-	if cap(ids) > maxKept {
-		ids = nil
-	}
+	users, ids := keep(p.User), keep(p.SubscriptionIDs)
 	*p = Properties{User: users, SubscriptionIDs: ids}
 }
 

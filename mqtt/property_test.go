@@ -135,6 +135,16 @@ func TestPropertiesSet(t *testing.T) {
 	}
 }
 
+// One large packet does not make a struct large for ever.
+func TestKeep(t *testing.T) {
+	if s := keep(make([]uint32, 5, maxKept)); len(s) != 0 || cap(s) != maxKept {
+		t.Error(len(s), cap(s))
+	}
+	if s := keep(make([]uint32, 5, maxKept+1)); s != nil {
+		t.Error(cap(s))
+	}
+}
+
 // Many user properties and identifiers stay in order.
 func TestPropertiesOrder(t *testing.T) {
 	var p, q Properties

@@ -238,7 +238,7 @@ func (p *Properties) appendUser(dst []byte) []byte {
 }
 
 // forwarded are the properties that a server passes on unaltered.
-const forwarded = 1<<PropPayloadFormat | 1<<PropContentType | 1<<PropResponseTopic | 1<<PropCorrelationData |
+const forwarded uint64 = 1<<PropPayloadFormat | 1<<PropContentType | 1<<PropResponseTopic | 1<<PropCorrelationData |
 	1<<PropUser
 
 // appendForward copies the forwarded ones of the properties in raw, in their order. It stops at the first that is not

@@ -126,11 +126,3 @@ func (p *Subscribe) Append(dst []byte, v Version) []byte {
 	}
 	return dst
 }
-
-// keep empties a list for reuse, unless one large packet has made it too large to keep.
-func keep[T any](s []T) []T {
-	if cap(s) > maxKept {
-		return nil
-	}
-	return s[:0]
-}
