@@ -168,12 +168,9 @@ func encode(v int, args []arg) (*encoded, error) {
 		f.add(a.key, a.val)
 	}
 	n := func(k string) int {
-		x, perr := strconv.ParseInt(f.Get(k), 0, 64)
-		if f.Get(k) == "" {
-			return 0
-		}
-		if perr != nil && err == nil {
-			err = fmt.Errorf("%s: %w", k, perr)
+		x, ok := number(f.Get(k))
+		if !ok && f.Get(k) != "" && err == nil {
+			err = fmt.Errorf("%s=%s is no number", k, f.Get(k))
 		}
 		return int(x)
 	}

@@ -160,6 +160,12 @@ func (r *run) step(text string) error {
 		return r.send(head[:len(head)-1], args[1:], head[len(head)-1] == '>')
 	case strings.HasSuffix(head, "<"):
 		return r.expect(head[:len(head)-1], args[1:], false)
+	case strings.HasSuffix(head, "<?"):
+		name := head[:len(head)-2]
+		if c := r.clients[name]; c != nil && c.nextIs(args[1].val) {
+			return r.expect(name, args[1:], false)
+		}
+		return nil
 	case strings.HasSuffix(head, "<~"):
 		return r.expect(head[:len(head)-2], args[1:], true)
 	case len(args) >= 2 && args[1].bare:
@@ -377,6 +383,17 @@ func (c *client) resume() {
 	c.stalled = false
 	c.cond.Broadcast()
 	c.mu.Unlock()
+}
+
+// nextIs tells whether the next packet has arrived and is of the kind.
+func (c *client) nextIs(kind string) bool {
+	synctest.Wait()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if kind == "EOF" {
+		return c.eof && len(c.inbox) == 0
+	}
+	return len(c.inbox) > 0 && c.inbox[0].Kind == kind
 }
 
 // leftover is an error when something arrived that the script did not expect.

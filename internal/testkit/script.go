@@ -113,15 +113,27 @@ func ParseScript(file, text string) ([]*Conversation, error) {
 	return all, nil
 }
 
-// unroll replaces ${v} and expands "for N" … "end" blocks, in which ${i} counts from 1.
+// onlyFor is the mark of a line for some versions only: "v34: a< EOF".
+var onlyFor = regexp.MustCompile(`^v([345]+): +(.*)$`)
+
+// unroll replaces ${v}, leaves out the lines of other versions, and expands "for N" … "end" blocks, in which ${i} counts from 1.
 func (c *Conversation) unroll(version string) ([]scriptLine, error) {
 	var out []scriptLine
+	add := func(l scriptLine) {
+		if m := onlyFor.FindStringSubmatch(l.text); m != nil {
+			if !strings.Contains(m[1], version) {
+				return
+			}
+			l.text = m[2]
+		}
+		l.text = strings.ReplaceAll(l.text, "${v}", version)
+		out = append(out, l)
+	}
 	for i := 0; i < len(c.lines); i++ {
 		l := c.lines[i]
-		l.text = strings.ReplaceAll(l.text, "${v}", version)
 		rest, ok := strings.CutPrefix(l.text, "for ")
 		if !ok {
-			out = append(out, l)
+			add(l)
 			continue
 		}
 		var times int
@@ -137,9 +149,8 @@ func (c *Conversation) unroll(version string) ([]scriptLine, error) {
 		}
 		for k := 1; k <= times; k++ {
 			for _, b := range c.lines[i+1 : end] {
-				b.text = strings.ReplaceAll(b.text, "${v}", version)
 				b.text = strings.ReplaceAll(b.text, "${i}", fmt.Sprint(k))
-				out = append(out, b)
+				add(b)
 			}
 		}
 		i = end
