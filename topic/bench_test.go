@@ -137,7 +137,7 @@ func TestCacheBounds(t *testing.T) {
 	}
 	n, size := 0, 0
 	for i := range x.cache.shards {
-		s, b := &x.cache.shards[i], x.cache.bounds[i]
+		s, b := &x.cache.shards[i], &x.cache.parts[i]
 		have, counted := 0, 0
 		if c := s.cells.Load(); c != nil {
 			for k := range c.cell {

@@ -37,24 +37,48 @@ func (m *Matches[S]) bytes() int {
 
 // cache keeps Matches by topic name, with a bound on entries and bytes for
 // each shard. What was not asked for since the hand last came by goes first.
+// A full shard lets in only what was asked for before, as far as door recalls:
+// topics that are used once cost less and push nothing out.
 type cache[S any] struct {
 	table[Matches[S]]
-	bounds []bounds // of the shard with the same number
-	max    bounds
+	parts      []part // beside the shard with the same number
+	maxEntries int    // of a part
+	maxBytes   int
+	door       []atomic.Uint32 // four marks of a byte each
 }
 
-type bounds struct {
-	entries, bytes int
-	hand           uint32
+type part struct {
+	full    atomic.Bool // something had to go
+	entries int
+	bytes   int
+	hand    uint32
 }
 
 func newCache[S any](entries, bytes int, shardBits uint) cache[S] {
 	n := 1 << shardBits
 	return cache[S]{
-		table:  newTable[Matches[S]](shardBits),
-		bounds: make([]bounds, n),
-		max:    bounds{entries: entries / n, bytes: bytes / n},
+		table:      newTable[Matches[S]](shardBits),
+		parts:      make([]part, n),
+		maxEntries: entries / n,
+		maxBytes:   bytes / n,
+		door:       make([]atomic.Uint32, entries/4+1),
 	}
+}
+
+// admits tells whether the matches of a name that is not there may be put.
+func (c *cache[S]) admits(hash uint64) bool {
+	if c.maxEntries < 1 {
+		return false
+	}
+	if !c.parts[hash>>c.shift].full.Load() {
+		return true
+	}
+	word := &c.door[hash%uint64(len(c.door))]
+	shift := hash >> 32 & 3 * 8
+	old := word.Load()
+	// Another goroutine's mark may be lost here. It will come again.
+	word.Store(old&^(0xFF<<shift) | uint32(hash>>34&0xFF)<<shift)
+	return old>>shift&0xFF == uint32(hash>>34&0xFF)
 }
 
 func (c *cache[S]) find(hash uint64, name []byte) *Matches[S] {
@@ -72,10 +96,10 @@ func (c *cache[S]) kill(hash uint64, name string) {
 // when m is too large, or when somebody else is writing: nobody waits here.
 func (c *cache[S]) put(hash uint64, m *Matches[S]) bool {
 	size := m.bytes()
-	if size > c.max.bytes/2 || c.max.entries < 1 {
+	if size > c.maxBytes/2 {
 		return false
 	}
-	s, b := c.shard(hash), &c.bounds[hash>>c.shift]
+	s, p := c.shard(hash), &c.parts[hash>>c.shift]
 	if !s.mu.TryLock() {
 		return false
 	}
@@ -84,23 +108,24 @@ func (c *cache[S]) put(hash uint64, m *Matches[S]) bool {
 	if old != nil {
 		// Dead before it is out of reach: kill finds it, or has no need to.
 		old.state.Store(dead)
-		b.bytes += size - old.bytes()
+		p.bytes += size - old.bytes()
 		s.swap(hash, old, m)
 	} else {
-		b.entries++
-		b.bytes += size
+		p.entries++
+		p.bytes += size
 		s.put(hash, m)
 	}
-	for b.entries > c.max.entries || b.bytes > c.max.bytes {
-		c.evict(s, b, m)
+	for p.entries > c.maxEntries || p.bytes > c.maxBytes {
+		p.full.Store(true)
+		evict(p, s, m)
 	}
 	return true
 }
 
 // evict takes out one entry other than keep, which is not alone.
-func (c *cache[S]) evict(s *shard[Matches[S]], b *bounds, keep *Matches[S]) {
-	for cells := s.cells.Load(); ; b.hand++ {
-		m := cells.cell[b.hand&cells.mask].p.Load()
+func evict[S any](p *part, s *shard[Matches[S]], keep *Matches[S]) {
+	for cells := s.cells.Load(); ; p.hand++ {
+		m := cells.cell[p.hand&cells.mask].p.Load()
 		if m == nil || m == s.tomb || m == keep {
 			continue
 		}
@@ -108,9 +133,9 @@ func (c *cache[S]) evict(s *shard[Matches[S]], b *bounds, keep *Matches[S]) {
 			continue
 		}
 		m.state.Store(dead)
-		b.entries--
-		b.bytes -= m.bytes()
-		s.drop(b.hand)
+		p.entries--
+		p.bytes -= m.bytes()
+		s.drop(p.hand)
 		return
 	}
 }

@@ -154,14 +154,16 @@ func (x *Index[S]) unlink(set *Set[S], wild bool, hash uint64) {
 // good. A name that is in the cache costs no allocation.
 func (x *Index[S]) Lookup(name []byte) *Matches[S] {
 	hash := maphash.Bytes(x.seed, name)
-	if m := x.cache.find(hash, name); m != nil && x.Current(m) {
-		if !m.used.Load() {
-			m.used.Store(true)
+	old := x.cache.find(hash, name)
+	if old != nil && x.Current(old) {
+		if !old.used.Load() {
+			old.used.Store(true)
 		}
-		return m
+		return old
 	}
-	m := x.match(hash, name)
-	if x.cache.put(hash, m) && x.exactly(hash, name) == m.exact {
+	keep := old != nil || x.cache.admits(hash)
+	m := x.match(hash, name, keep)
+	if keep && x.cache.put(hash, m) && x.exactly(hash, name) == m.exact {
 		// Whoever inserted the exact filter since then has found m and
 		// made it dead, which it stays.
 		m.state.CompareAndSwap(fresh, live)
@@ -195,10 +197,12 @@ func (x *Index[S]) exactly(hash uint64, name []byte) *Set[S] {
 	return x.exact.shard(hash).find(hash, func(s *Set[S]) bool { return s.filter == string(name) })
 }
 
-// match searches, without the cache.
-func (x *Index[S]) match(hash uint64, name []byte) *Matches[S] {
+// match searches, without the cache. Only if keep is set does the result
+// remember what it depends on.
+func (x *Index[S]) match(hash uint64, name []byte, keep bool) *Matches[S] {
 	w := x.walks.Get().(*walk[S])
 	w.reset(name)
+	w.lost = !keep
 	m := &Matches[S]{topic: string(name)}
 	m.gen.Store(x.wild.gen.Load())
 	if m.exact = x.exactly(hash, name); m.exact != nil {

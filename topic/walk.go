@@ -14,8 +14,8 @@ type walk[S any] struct {
 	next   int    // where in name the next level begins, -1: no more
 	todo   []visit[S]
 	sets   []*Set[S]
-	reads  []read // nil and lost when they became too many
-	lost   bool
+	reads  []read
+	lost   bool // reads is not complete
 }
 
 type span struct {
@@ -63,7 +63,7 @@ func (w *walk[S]) level(t *trie[S], i int) (span, bool) {
 
 // read notes a mark. It comes before the look at what the mark stands for.
 func (w *walk[S]) read(t *trie[S], mark uint32) {
-	if len(w.reads) < maxReads {
+	if len(w.reads) < maxReads && !w.lost {
 		w.reads = append(w.reads, read{mark, t.marks[mark].Load()})
 	} else {
 		w.lost = true
