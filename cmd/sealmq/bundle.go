@@ -29,9 +29,9 @@ var snippetFiles = []struct {
 	secret bool // it holds the private key
 }{
 	{"mosquitto.txt", false},
-	{"paho.py", false},
-	{"sealmq_arduino.h", true},
-	{"mongoose.c", false},
+	{"paho_device.py", false},
+	{"arduino_device.h", true},
+	{"mongoose_device.c", false},
 }
 
 func (s snippet) files() ([]pki.File, error) {

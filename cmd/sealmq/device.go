@@ -99,8 +99,8 @@ overwritten.`,
 }
 
 const bundleList = `  ca.pem  cert.pem  key.pem   the identity; the key exists only here
-  mosquitto.txt               lines to paste
-  paho.py                     Python, paho-mqtt
-  sealmq_arduino.h            ESP32 and ESP8266, PubSubClient
-  mongoose.c                  C, Mongoose
+  mosquitto.txt               lines to paste, a bridge
+  paho_device.py              Python: paho-mqtt
+  arduino_device.h            ESP32, ESP8266: PubSubClient
+  mongoose_device.c           C: Mongoose
 `

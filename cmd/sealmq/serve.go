@@ -100,7 +100,7 @@ func welcome(w io.Writer, s *sealmq.Server, program []string) {
 		e.ca, e.cert, e.key = s.Folder().OperatorFiles()
 		fmt.Fprintf(w, "\nSealMQ is ready on port %d, with mutual TLS. Its CA and keys are in %s%c\n", e.port, filepath.Clean(cfg.Data), filepath.Separator)
 		fmt.Fprintf(w, "\nSee every message, send one:\n  %s\n  %s\n",
-			e.sealmq(program, cfg.Data, "sub", "#"),
+			e.sealmq(program, cfg.Data, "sub", "-v", "#"),
 			e.sealmq(program, cfg.Data, "pub", "-t", "hello", "-m", "world"))
 		fmt.Fprintf(w, "\nThe same with Mosquitto's tools:\n  %s\n  %s\n",
 			e.mosquitto("mosquitto_sub", "-v", "-t", "#"),

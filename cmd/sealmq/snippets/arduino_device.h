@@ -28,7 +28,7 @@ static const char SEALMQ_KEY[] PROGMEM = R"PEM(
 #include <WiFi.h>
 #endif
 #include <WiFiClientSecure.h>
-#include "sealmq_arduino.h"
+#include "arduino_device.h"
 
 WiFiClientSecure tls;
 PubSubClient mqtt(tls);

@@ -1,4 +1,4 @@
-# {{.ID}} speaks to {{.URL}}. In this folder: python3 paho.py
+# {{.ID}} speaks to {{.URL}}. In this folder: python3 paho_device.py
 # Needs paho-mqtt, any version: pip install paho-mqtt
 import paho.mqtt.client as mqtt
 

@@ -1,6 +1,7 @@
-// {{.ID}} speaks to {{.URL}}. In this folder, with mongoose.c and mongoose.h
-// of Mongoose 7.14 or later in ../mongoose:
-//   cc -DMG_TLS=MG_TLS_OPENSSL -I../mongoose mongoose.c ../mongoose/mongoose.c -lssl -lcrypto -o device && ./device
+// {{.ID}} speaks to {{.URL}}. In this folder, with the two files of
+// Mongoose (7.14 or later) in ../mongoose:
+//   cc -DMG_TLS=MG_TLS_OPENSSL -I../mongoose mongoose_device.c ../mongoose/mongoose.c -lssl -lcrypto -o device
+//   ./device
 #include "mongoose.h"
 
 static const char *url = "{{.URL}}";

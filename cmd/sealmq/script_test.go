@@ -1,0 +1,103 @@
+//go:build testscript
+
+package main
+
+import (
+	"net"
+	"os"
+	"regexp"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"sealmq": main})
+}
+
+// TestScripts runs testdata/*.txt, the specification of the command line.
+// A script has in $PORT and $PORT2 free TCP ports and, beside the commands of
+// testscript, `listening PORT`, which waits until something listens there,
+// `awaits FILE REGEXP`, which waits for a line that another process writes,
+// `envsubst FILE...`, which fills in $PORT, and `mode FILE 0600`, which compares
+// the mode of a file.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata",
+		Setup: func(env *testscript.Env) error {
+			for _, name := range []string{"PORT", "PORT2"} {
+				port, err := freePort()
+				if err != nil {
+					return err
+				}
+				env.Setenv(name, strconv.Itoa(port))
+			}
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"listening": func(ts *testscript.TestScript, neg bool, args []string) {
+				if neg || len(args) != 1 {
+					ts.Fatalf("usage: listening PORT")
+				}
+				ts.Check(awaitPort("127.0.0.1:" + args[0]))
+			},
+			"awaits": func(ts *testscript.TestScript, neg bool, args []string) {
+				if neg || len(args) != 2 {
+					ts.Fatalf("usage: awaits FILE REGEXP")
+				}
+				re, err := regexp.Compile("(?m)" + args[1])
+				ts.Check(err)
+				for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+					b, err := os.ReadFile(ts.MkAbs(args[0]))
+					if re.Match(b) {
+						return
+					}
+					if time.Now().After(deadline) {
+						ts.Fatalf("%s has no %s: %s %v", args[0], args[1], b, err)
+					}
+				}
+			},
+			"envsubst": func(ts *testscript.TestScript, neg bool, args []string) {
+				for _, f := range args {
+					b := os.Expand(ts.ReadFile(f), ts.Getenv)
+					ts.Check(os.WriteFile(ts.MkAbs(f), []byte(b), 0o600))
+				}
+			},
+			"mode": func(ts *testscript.TestScript, neg bool, args []string) {
+				if neg || len(args) != 2 {
+					ts.Fatalf("usage: mode FILE MODE")
+				}
+				fi, err := os.Stat(ts.MkAbs(args[0]))
+				ts.Check(err)
+				if got := "0" + strconv.FormatUint(uint64(fi.Mode().Perm()), 8); got != args[1] {
+					ts.Fatalf("%s has mode %s, want %s", args[0], got, args[1])
+				}
+			},
+		},
+	})
+}
+
+func freePort() (int, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, err
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port, nil
+}
+
+func awaitPort(addr string) error {
+	deadline := time.Now().Add(20 * time.Second)
+	for {
+		c, err := net.DialTimeout("tcp", addr, time.Second)
+		if err == nil {
+			return c.Close()
+		}
+		if time.Now().After(deadline) {
+			return err
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
