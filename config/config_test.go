@@ -196,6 +196,9 @@ func TestLoad(t *testing.T) {
 	write("key.pem", key)
 	write("other.pem", otherKey)
 	write("empty.pem", "")
+	if err := os.Chmod(write("open.pem", key), 0o644); err != nil {
+		t.Fatal(err)
+	}
 
 	good := write("good.toml", "data = \"state\"\n[[listener]]\ncertificate = \"cert.pem\"\nkey = \"key.pem\"\nclient_ca = \"cert.pem\"\n")
 	c, err := Load(good)
@@ -218,15 +221,20 @@ client_ca = "empty.pem"
 address = ":8884"
 certificate = "missing.pem"
 key = "key.pem"
+[[listener]]
+address = ":8885"
+certificate = "cert.pem"
+key = "open.pem"
 `)
 	_, err = Load(bad)
 	if err == nil {
 		t.Fatal("no error")
 	}
 	want := `bad.toml:1: adress: unknown key; did you mean listener.address?
-bad.toml:3: listener.certificate: cert.pem with other.pem: tls: private key does not match public key
-bad.toml:5: listener.client_ca: empty.pem holds no certificate in PEM form
-bad.toml:8: listener.certificate: open missing.pem: no such file or directory`
+bad.toml:3: listener.certificate: open other.pem: the key does not belong to cert.pem
+bad.toml:5: listener.client_ca: open empty.pem: parse certificates: no CERTIFICATE block
+bad.toml:8: listener.certificate: open missing.pem: no such file or directory
+bad.toml:12: listener.certificate: open open.pem: private key is open to others (mode 0644); chmod 600 open.pem`
 	if diff := cmp.Diff(want, strings.ReplaceAll(err.Error(), dir+string(filepath.Separator), "")); diff != "" {
 		t.Error(diff)
 	}
@@ -257,7 +265,8 @@ func pair(t *testing.T) (cert, key string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tmpl := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), DNSNames: []string{"localhost"}}
+	tmpl := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		DNSNames: []string{"localhost"}}
 	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, &priv.PublicKey, priv)
 	if err != nil {
 		t.Fatal(err)

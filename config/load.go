@@ -1,14 +1,15 @@
 package config
 
 import (
-	"crypto/tls"
-	"crypto/x509"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/sealmq/sealmq/config/internal/bind"
+	"github.com/sealmq/sealmq/pki"
 )
 
 // Load reads a file. The error lists everything that is wrong with it and with the certificate files that it names, a
@@ -89,24 +90,19 @@ func base(dir string, paths ...*string) {
 	}
 }
 
-// files checks that the certificate files can be read and fit together.
+// files checks that the certificate files can be used, just as the server will when it starts.
 func (c Config) files(doc *bind.Document) bind.Problems {
 	p := top(doc)
 	for i, l := range c.Listeners {
 		q := p.element("listener", i, l.Name)
 		cert, key := q.readable("certificate", l.Certificate), q.readable("key", l.Key)
 		if cert && key {
-			if _, err := tls.LoadX509KeyPair(l.Certificate, l.Key); err != nil {
-				q.add("certificate", "%s with %s: %v", l.Certificate, l.Key, err)
-			}
+			_, err := pki.LoadServer(l.Certificate, l.Key, time.Now())
+			q.unusable("certificate", err)
 		}
 		if q.readable("client_ca", l.ClientCA) {
-			pem, err := os.ReadFile(l.ClientCA)
-			if err != nil {
-				q.add("client_ca", "%v", err)
-			} else if !x509.NewCertPool().AppendCertsFromPEM(pem) {
-				q.add("client_ca", "%s holds no certificate in PEM form", l.ClientCA)
-			}
+			_, err := pki.LoadPool(l.ClientCA)
+			q.unusable("client_ca", err)
 		}
 	}
 	return *p.found
@@ -124,4 +120,15 @@ func (p *place) readable(key, file string) bool {
 	}
 	f.Close()
 	return true
+}
+
+func (p *place) unusable(key string, err error) {
+	if err == nil {
+		return
+	}
+	advice := ""
+	if h := (interface{ Hint() string })(nil); errors.As(err, &h) {
+		advice = "; " + h.Hint()
+	}
+	p.add(key, "%v%s", err, advice)
 }

@@ -30,8 +30,16 @@ sealmq check sealmq.toml          # what is wrong with it, or what it amounts to
   kB, MB, GB, TB by 1000.
 - A relative path counts from the folder of the file. Only the default data folder, ` + "`sealmq-data`" + `, is in the working
   directory.
-- SIGHUP reads the file again. If anything is wrong with it, the running configuration stays in force and the log says
-  what is wrong.
+
+## Reloading
+
+SIGHUP reads the file and all certificates again (` + "`kill -HUP PID`" + `). Everything is checked before anything changes: if
+anything is wrong, the configuration in force stays, and standard error says why.
+
+- Limits, ` + "`anonymous`" + ` and certificates apply to connections accepted from then on; ` + "`log.level`" + ` applies at once.
+- A listener whose address or other transport settings differ is opened anew; a listener that is gone from the file takes
+  no more connections. Connections that exist live on.
+- ` + "`data`, `preauth_memory`, `outbound_memory` and `log.format`" + ` need a restart: a file that changes them is refused.
 `
 
 const pageTail = `
@@ -40,7 +48,7 @@ const pageTail = `
 - without TLS and without ` + "`anonymous = true`" + `: credentials never travel in the clear, so nobody could prove anything there;
 - without TLS and with a certificate, key, client CA or ` + "`client_certificates`" + `;
 - with ` + "`anonymous = true`" + ` while ` + "`client_certificates`" + ` is required;
-- with a certificate but no key, or a key but no certificate, or a pair that does not fit together;
+- with a certificate but no key, or a key but no certificate, a pair that does not fit together, or a key that others may read;
 - two with one name, or with addresses that cannot be listened on together.
 
 See [Listeners and TLS](listeners-and-tls.md) for examples.
