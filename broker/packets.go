@@ -237,7 +237,7 @@ func (c *Conn) onDisconnect(flags uint8, body []byte) error {
 		c.sess.expiry = c.expiry
 		c.sess.mu.Unlock()
 	}
-	c.b.log.Info("client disconnected", c.attrs("reason", d.Code.String(), "connected_for", (c.b.now()-c.since).Round(time.Millisecond))...)
+	c.b.log.Info("client disconnected", c.attrs("reason", disconnectReason(d.Code), "connected_for", (c.b.now()-c.since).Round(time.Millisecond))...)
 	c.end(nil, d.Code != mqtt.NormalDisconnection)
 	return errGone
 }
@@ -303,3 +303,11 @@ func (c *Conn) onUnsubscribe(flags uint8, body []byte) error {
 func levels[T ~string | ~[]byte](s T) int { return bytes.Count([]byte(s), slash) + 1 }
 
 var slash = []byte("/")
+
+// disconnectReason names a client's reason; 0 has another name in DISCONNECT than elsewhere.
+func disconnectReason(code mqtt.ReasonCode) string {
+	if code == mqtt.NormalDisconnection {
+		return "Normal disconnection"
+	}
+	return code.String()
+}
