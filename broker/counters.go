@@ -19,7 +19,7 @@ const (
 	droppedQueue                    // QoS 1 and 2 messages beyond max_queued_*
 	droppedExpired                  // messages whose expiry passed before they were sent
 	droppedTooLarge                 // messages beyond the receiver's Maximum Packet Size
-	droppedDenied                   // publishes refused by policy
+	droppedDenied                   // messages that policy refused to take or to deliver
 	protocolFaults                  // connections ended for a malformed packet or a protocol error
 	keepAliveTimeout                // connections ended by keep alive
 	numCounters

@@ -45,7 +45,7 @@ func (s *session) fillReplays(w *worker, now int64) {
 				return
 			}
 			m := s.retainedNow(r.list[0], now)
-			if m == nil {
+			if m == nil || !s.mayReceive(w, m) {
 				r.list[0], r.list = nil, r.list[1:]
 				continue
 			}

@@ -63,7 +63,7 @@ func (s *session) current() *Conn {
 func (s *session) push(w *worker, m *store.Message, d delivery) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.dead {
+	if s.dead || !s.mayReceive(w, m) {
 		return false
 	}
 	c := s.conn
@@ -91,6 +91,15 @@ func (s *session) push(w *worker, m *store.Message, d delivery) bool {
 		return false
 	}
 	return s.enqueue(w, m, d)
+}
+
+// mayReceive asks the policy, once when a message is handed over and again when it comes out of the queue.
+func (s *session) mayReceive(w *worker, m *store.Message) bool {
+	if s.principal.May(auth.Receive, m.Topic, m.QoS, m.Retain) {
+		return true
+	}
+	w.count(droppedDenied, 1)
+	return false
 }
 
 // waiting is how many messages are in the queue.
@@ -188,6 +197,9 @@ func (s *session) fill(w *worker) {
 		w.queued -= it.Message.Size()
 		if it.Message.Expires != 0 && now > it.Message.Expires {
 			w.count(droppedExpired, 1) // [MQTT-3.3.2-5]
+			continue
+		}
+		if !s.mayReceive(w, it.Message) {
 			continue
 		}
 		share, _ := it.Share.(*group)

@@ -277,5 +277,5 @@ func stripeOf(b *Broker, name string) uint64 { return maphash.String(b.seed, nam
 
 // expires turns a Message Expiry Interval into a deadline.
 func (b *Broker) expires(seconds uint32) int64 {
-	return int64(b.now() + time.Duration(seconds)*time.Second)
+	return max(int64(b.now()+time.Duration(seconds)*time.Second), 1) // 0 is "never"
 }
