@@ -12,19 +12,25 @@ import (
 // alone knows what its own subscriptions are: it must find them all, and none
 // that it has removed, whatever the others and the cache do meanwhile.
 func TestIndexStress(t *testing.T) {
-	rounds := 4000
+	// Few paths make writers meet in one set, long ones in one edge.
+	t.Run("wide", func(t *testing.T) { stress(t, []string{"a", "b", "c", "+", "d"}, 5) })
+	t.Run("narrow", func(t *testing.T) { stress(t, []string{"a", "+"}, 1) })
+	t.Run("long", func(t *testing.T) { stress(t, []string{"a", "a", "a", "a", "+", "b"}, 12) })
+}
+
+func stress(t *testing.T, levels []string, depth int) {
+	rounds := 10_000
 	if testing.Short() {
-		rounds = 500
+		rounds = 1000
 	}
 	type sub struct {
 		owner int
 		gone  atomic.Bool
 	}
 	x := NewIndexCache[sub](200, 1<<20)
-	levels := []string{"a", "b", "c", "+", "d"}
 	path := func(r *rand.Rand, alphabet []string) string {
 		var p []string
-		for range 1 + r.IntN(5) {
+		for range 1 + r.IntN(depth) {
 			p = append(p, alphabet[r.IntN(len(alphabet))])
 		}
 		return strings.Join(p, "/")
@@ -42,7 +48,7 @@ func TestIndexStress(t *testing.T) {
 				}
 				s := &sub{owner: owner}
 				refs[s] = x.Insert(f, s)
-				if len(refs) > 8 {
+				if len(refs) > depth {
 					for s, ref := range refs {
 						x.Remove(ref)
 						s.gone.Store(true)
@@ -160,4 +166,36 @@ func TestSetStress(t *testing.T) {
 	}
 	stop.Store(true)
 	writers.Wait()
+}
+
+// TestIndexSplitStress splits a long edge while another goroutine compares a
+// name with it: what that one puts into the cache must not outlive the split.
+func TestIndexSplitStress(t *testing.T) {
+	rounds := 20_000
+	if testing.Short() {
+		rounds = 1000
+	}
+	x := NewIndex[string]()
+	s := "s"
+	long := strings.Repeat("a/", 120)
+	name := []byte(long[:220] + "x")
+	var stop atomic.Bool
+	var reader sync.WaitGroup
+	reader.Go(func() {
+		for !stop.Load() {
+			x.Lookup(name)
+		}
+	})
+	for range rounds {
+		refs := []Ref[string]{x.Insert(long+"#", &s), x.Insert(long[:220]+"+", &s)}
+		if n := len(x.Lookup(name).Sets()); n != 1 {
+			t.Errorf("%d matches", n)
+			break
+		}
+		for _, r := range refs {
+			x.Remove(r)
+		}
+	}
+	stop.Store(true)
+	reader.Wait()
 }
