@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -108,8 +109,12 @@ func (s *Server) serve(l *listener, tc transport.Conn) {
 }
 
 // refused logs a handshake that failed. Port scans and health checks that send
-// nothing are of interest to nobody.
+// nothing are of interest to nobody; a flood is counted rather than logged.
 func (s *Server) refused(listener string, err error) {
+	suppressed, ok := s.throttle.allow(time.Now())
+	if !ok {
+		return
+	}
 	level, attrs := slog.LevelWarn, []any{"listener", listener}
 	var he *transport.HandshakeError
 	if errors.As(err, &he) {
@@ -126,6 +131,9 @@ func (s *Server) refused(listener string, err error) {
 		}
 		err = he.Err
 	}
+	if suppressed > 0 {
+		attrs = append(attrs, "not_logged_before", suppressed)
+	}
 	s.log.Log(s.stop, level, "tls handshake refused", append(attrs, "error", err)...)
 }
 
@@ -135,4 +143,30 @@ func peerOf(p transport.Peer, anonymous bool) auth.Peer {
 		SNI: p.SNI, ALPN: p.ALPN, TLSVersion: p.TLSVersion, CipherSuite: p.CipherSuite, Group: uint16(p.Group),
 		Cert: p.Cert,
 	}
+}
+
+// refusedPerSecond bounds the log lines about refused handshakes.
+const refusedPerSecond = 50
+
+// throttle lets refusedPerSecond events of each second through.
+type throttle struct {
+	mu         sync.Mutex
+	second     int64
+	n          int
+	suppressed int
+}
+
+// allow reports whether an event may be logged, and how many were not since the last that was.
+func (t *throttle) allow(now time.Time) (suppressed int, ok bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if sec := now.Unix(); sec != t.second {
+		t.second, t.n = sec, 0
+	}
+	if t.n++; t.n > refusedPerSecond {
+		t.suppressed++
+		return 0, false
+	}
+	suppressed, t.suppressed = t.suppressed, 0
+	return suppressed, true
 }

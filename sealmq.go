@@ -49,6 +49,8 @@ type Server struct {
 	store  store.Store
 	broker *broker.Broker
 
+	throttle throttle // of log lines about refused handshakes
+
 	tasks   sync.WaitGroup // accept loops, handshakes
 	stop    context.Context
 	cancel  context.CancelFunc

@@ -274,6 +274,9 @@ func TestEndTellsClients(t *testing.T) {
 	testkit.NoLeaks(t)
 	s := start(t, sealmq.Config{Data: filepath.Join(t.TempDir(), "data"), Listeners: []sealmq.Listener{tlsListener("a")}})
 	c := connect(t, s.dialer("a", s.operator(), s.Folder().CA()), client.Config{})
+	if _, err := c.Subscribe(t.Context(), client.Subscription{Filter: "x"}); err != nil {
+		t.Fatal(err)
+	}
 	half, err := net.Dial("tcp", s.Addr("a").String()) // never begins its handshake
 	if err != nil {
 		t.Fatal(err)

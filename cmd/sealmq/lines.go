@@ -21,9 +21,9 @@ type endpoint struct {
 
 // mosquitto is a command line of mosquitto_pub or mosquitto_sub.
 func (e endpoint) mosquitto(tool string, args ...string) string {
-	words := []string{tool, "-h", e.host, "-p", strconv.Itoa(e.port), "--cafile", e.ca}
-	if e.cert != "" {
-		words = append(words, "--cert", e.cert, "--key", e.key)
+	words := []string{tool, "-h", e.host, "-p", strconv.Itoa(e.port)}
+	if e.ca != "" {
+		words = append(words, "--cafile", e.ca, "--cert", e.cert, "--key", e.key)
 	}
 	return commandLine(append(words, args...)...)
 }

@@ -38,7 +38,7 @@ func newRootCmd() *cobra.Command {
 		Long: `An MQTT broker, sealed by TLS.
 
   sealmq serve                       start the broker; everything it needs is made
-  sealmq sub '#'                     see every message
+  sealmq sub -v '#'                  see every message
   sealmq pub -t hello -m world       send one
   sealmq device add pump-17          give a device its own certificate`,
 		Args:          noArgs,

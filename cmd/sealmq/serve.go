@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -31,20 +32,19 @@ needs, listens on port 8883 with mutual TLS, and prints lines to try it.
 Ctrl-C and SIGTERM end it orderly; SIGHUP reads configuration and certificates again.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			load := func() (sealmq.Config, error) {
-				cfg := config.Config{Data: data}
+			load := func(read func(string) (sealmq.Config, error)) (sealmq.Config, error) {
 				if file == "" {
-					return cfg, nil
+					return sealmq.Config{Data: data}, nil
 				}
-				cfg, err := config.Load(file)
-				if err == nil && cmd.Flags().Changed("data") {
+				cfg, err := read(file)
+				if cmd.Flags().Changed("data") {
 					cfg.Data = data
 				}
 				return cfg, err
 			}
-			cfg, err := load()
+			cfg, err := load(loadConfig)
 			if err != nil {
-				return onFiles(err)
+				return err
 			}
 			s, err := sealmq.New(cfg)
 			if err != nil {
@@ -52,10 +52,15 @@ Ctrl-C and SIGTERM end it orderly; SIGHUP reads configuration and certificates a
 			}
 			if err := s.Listen(); err != nil {
 				s.Close()
+				if errors.Is(err, syscall.EADDRINUSE) {
+					return withExit(exitFailure, err, "another program listens there; another address is two lines in a file:",
+						`printf '[[listener]]\naddress = ":8884"\n' >sealmq.toml; `+commandLine(append(self(), "serve", "--config", "sealmq.toml")...))
+				}
 				return err
 			}
 			welcome(cmd.OutOrStdout(), s, self())
-			return serve(cmd.Context(), s, load, cmd.ErrOrStderr())
+			reload := func() (sealmq.Config, error) { return load(config.Load) }
+			return serve(cmd.Context(), s, reload, cmd.ErrOrStderr())
 		},
 	}
 	dataFlag(cmd, &data)
@@ -109,10 +114,20 @@ func welcome(w io.Writer, s *sealmq.Server, program []string) {
 		return
 	}
 	for _, l := range cfg.Listeners {
-		if addr, ok := s.Addr(l.Name).(*net.TCPAddr); ok {
-			fmt.Fprintf(w, "SealMQ is ready on %s (%s)\n", addr, l.Name)
+		addr, ok := s.Addr(l.Name).(*net.TCPAddr)
+		if !ok {
+			continue
 		}
+		if !l.Plain {
+			fmt.Fprintf(w, "\nSealMQ is ready on port %d, with TLS.\n", addr.Port)
+			continue
+		}
+		e := endpoint{host: reachable(addr), port: addr.Port}
+		fmt.Fprintf(w, "\nSealMQ is ready on port %d, in the clear and for anybody:\n  %s\n  %s\n", e.port,
+			e.mosquitto("mosquitto_sub", "-v", "-t", "#"),
+			e.mosquitto("mosquitto_pub", "-t", "hello", "-m", "world"))
 	}
+	fmt.Fprintln(w)
 }
 
 // reachable is the host under which a listener is reached from its own machine.
