@@ -103,8 +103,17 @@ func (c *conn) begin(h Handler) bool {
 // end is the driver's last act: reading is over, with err, nil for the
 // orderly end of the stream.
 func (c *conn) end(err error) {
+	if c.tell(err) == lingering {
+		c.linger()
+	}
+	c.finish()
+	c.g.done()
+}
+
+// tell calls Closed and returns how the connection is to end.
+func (c *conn) tell(err error) (state uint32) {
 	c.mu.Lock()
-	state := c.closing.Load()
+	state = c.closing.Load()
 	switch {
 	case state != open && c.cause != nil:
 		err = c.cause
@@ -120,19 +129,21 @@ func (c *conn) end(err error) {
 	c.ended, c.h = true, nil
 	c.hmu.Unlock()
 	h.Closed(err)
-	if state == lingering {
-		c.linger()
+	return state
+}
+
+// sayGoodbye queues close_notify; crypto/tls does so once, and not before the
+// handshake is complete.
+func (c *conn) sayGoodbye() {
+	if c.tls != nil {
+		c.tls.CloseWrite()
 	}
-	c.finish()
-	c.g.done()
 }
 
 // linger sends what is queued, half-closes and reads what still comes. Nobody
 // else reads the connection.
 func (c *conn) linger() {
-	if c.tls != nil {
-		c.tls.CloseWrite() // close_notify; refused before the handshake is complete
-	}
+	c.sayGoodbye()
 	c.mu.Lock()
 	drained := c.drained
 	if drained != nil && c.closing.Load() == lingering {

@@ -122,7 +122,7 @@ func (c *conn) SetReadDeadline(t time.Time) error {
 
 func (c *conn) Peer() Peer {
 	p := Peer{
-		Addr:      c.nc.RemoteAddr().String(),
+		Addr:      c.remote(),
 		Listener:  c.g.cfg.Name,
 		Transport: "tcp",
 	}
@@ -137,6 +137,16 @@ func (c *conn) Peer() Peer {
 		p.Cert = s.PeerCertificates[0]
 	}
 	return p
+}
+
+// remote is the peer's address.
+func (c *conn) remote() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.nc != nil {
+		return c.nc.RemoteAddr().String()
+	}
+	return c.io.(interface{ remote() string }).remote()
 }
 
 func (c *conn) Backlog() int { return int(c.backlog.Load()) }
@@ -350,8 +360,8 @@ func (c *conn) blockingRead(p []byte) (int, error) {
 // alert only, which must not disturb a queue.
 
 func (s *sock) Close() error                     { return nil }
-func (s *sock) LocalAddr() net.Addr              { return s.nc.LocalAddr() }
-func (s *sock) RemoteAddr() net.Addr             { return s.nc.RemoteAddr() }
+func (s *sock) LocalAddr() net.Addr              { return nil }
+func (s *sock) RemoteAddr() net.Addr             { return nil }
 func (s *sock) SetDeadline(time.Time) error      { return nil }
 func (s *sock) SetReadDeadline(time.Time) error  { return nil }
 func (s *sock) SetWriteDeadline(time.Time) error { return nil }

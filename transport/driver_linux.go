@@ -33,4 +33,11 @@ func controlListener(idle time.Duration) func(string, string, syscall.RawConn) e
 	}
 }
 
-func newLinkFor(Config) func(*conn) link { return newRawLink }
+// newLinkFor returns the driver that g is configured for, and how to stop it.
+func newLinkFor(g *group) (newLink func(*conn) link, stop func()) {
+	if g.cfg.Poller == PollerGoroutine {
+		return newRawLink, func() {}
+	}
+	p := &poller{g: g}
+	return newEpollLink(p), p.close
+}

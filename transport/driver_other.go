@@ -11,4 +11,4 @@ const haveEpoll = false
 
 func controlListener(time.Duration) func(string, string, syscall.RawConn) error { return nil }
 
-func newLinkFor(Config) func(*conn) link { return newRawLink }
+func newLinkFor(*group) (newLink func(*conn) link, stop func()) { return newRawLink, func() {} }

@@ -1,3 +1,3 @@
 package transport
 
-func testDrivers() []string { return []string{"stream", "goroutine"} }
+func testDrivers() []string { return []string{"stream", "goroutine", "epoll"} }

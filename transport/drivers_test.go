@@ -664,9 +664,10 @@ func TestBothWays(t *testing.T) {
 				t.Fatalf("%d: %q %v", i, buf, err)
 			}
 		}
-		eventually(t, "all data", func() bool { return len(r.text()) == 8*n })
+		eventually(t, "all data", func() bool { r.mu.Lock(); defer r.mu.Unlock(); return len(r.data) == 8*n })
+		all := r.text()
 		for i := range n {
-			if got := r.text()[8*i : 8*i+8]; got != fmt.Sprintf("%08d", i) {
+			if got := all[8*i : 8*i+8]; got != fmt.Sprintf("%08d", i) {
 				t.Fatalf("%d: %q", i, got)
 			}
 		}

@@ -80,7 +80,7 @@ func (c *conn) Handshake(ctx context.Context) error {
 	}
 	if err := ctx.Err(); err != nil {
 		c.Close(false)
-		return &HandshakeError{Cause: CauseClosed, Addr: c.nc.RemoteAddr().String(), Alert: -1, Err: err}
+		return &HandshakeError{Cause: CauseClosed, Addr: c.remote(), Alert: -1, Err: err}
 	}
 	c.mu.Lock()
 	if c.closing.Load() == open {
@@ -114,7 +114,7 @@ func (c *conn) Handshake(ctx context.Context) error {
 func (c *conn) diagnose(err error) *HandshakeError {
 	t := c.tap
 	e := &HandshakeError{
-		Addr: c.nc.RemoteAddr().String(), ServerName: t.hello.serverName,
+		Addr: c.remote(), ServerName: t.hello.serverName,
 		Alert: -1, Received: t.got, Err: err,
 	}
 	if t.parsed {
@@ -216,7 +216,7 @@ func (c *conn) checkPlain(p []byte) error {
 		return nil
 	}
 	return &HandshakeError{
-		Cause: CauseTLSOnPlain, Addr: c.nc.RemoteAddr().String(), Alert: -1, Received: len(p),
+		Cause: CauseTLSOnPlain, Addr: c.remote(), Alert: -1, Received: len(p),
 		Err: errors.New("client speaks TLS to a plain listener"),
 	}
 }

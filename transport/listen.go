@@ -16,6 +16,7 @@ type listener struct {
 	ln      net.Listener
 	log     *slog.Logger
 	newLink func(*conn) link
+	stop    func() // the driver
 	reserve reserve
 	done    chan struct{}
 	once    sync.Once
@@ -45,7 +46,8 @@ func Listen(cfg Config, certs Certificates, log *slog.Logger) (Listener, error) 
 	if err != nil {
 		return nil, fmt.Errorf("listener %q: %w", cfg.Name, err)
 	}
-	l := &listener{g: g, ln: ln, log: log.With("listener", cfg.Name), newLink: newLinkFor(cfg), done: make(chan struct{})}
+	l := &listener{g: g, ln: ln, log: log.With("listener", cfg.Name), done: make(chan struct{})}
+	l.newLink, l.stop = newLinkFor(g)
 	l.reserve.open()
 	return l, nil
 }
@@ -58,6 +60,7 @@ func (l *listener) Close() error {
 		close(l.done)
 		err = l.ln.Close()
 		l.reserve.close()
+		l.stop()
 	})
 	return err
 }

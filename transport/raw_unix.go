@@ -23,6 +23,8 @@ type rawLink struct {
 	err  error
 	over bool // results of readable
 	rerr error
+
+	moved chan struct{} // not nil: another driver drains; closed when this one has stopped
 }
 
 // newRawLink falls back to the stream driver for what has no descriptor.
@@ -66,19 +68,27 @@ func (l *rawLink) drain() {
 	werr := l.rc.Write(func(fd uintptr) bool {
 		c.mu.Lock()
 		defer c.mu.Unlock()
+		if l.moved != nil {
+			return true
+		}
 		var more bool
 		more, err = c.drainTo(int(fd))
 		return !more
 	})
+	defer c.g.done()
+	c.mu.Lock()
+	if l.moved != nil {
+		close(l.moved)
+		c.mu.Unlock()
+		return
+	}
 	if werr != nil {
-		c.mu.Lock()
 		c.clearQueue()
 		c.stopDraining()
-		c.mu.Unlock()
 		err = werr
 	}
+	c.mu.Unlock()
 	c.afterDrain(err)
-	c.g.done()
 }
 
 // drainTo writes the queue to the descriptor. When it returns false the drain

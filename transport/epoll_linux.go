@@ -1,0 +1,288 @@
+package transport
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"os"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	eventsRead  = unix.EPOLLIN | unix.EPOLLRDHUP
+	eventsWrite = eventsRead | unix.EPOLLOUT
+)
+
+// epollLink is the epoll driver. Until Run a connection is in Go's poller like
+// any other; then its descriptor is duplicated and the original closed, so
+// that packets wake our loop alone. To linger it goes back to Go's poller.
+//
+// The descriptor is used under conn.mu, except for reading, and is closed under
+// conn.mu by the loop, which alone reads: no use can overlap or follow.
+type epollLink struct {
+	c     *conn
+	loop  *loop
+	addr  netip.AddrPort // of the peer
+	fd    int32          // -1: given up
+	added bool           // in the loop's set
+}
+
+// attachLink is a rawLink that moves to a loop when it runs.
+type attachLink struct {
+	*rawLink
+	p *poller
+}
+
+func newEpollLink(p *poller) func(*conn) link {
+	return func(c *conn) link {
+		if l, ok := newRawLink(c).(*rawLink); ok {
+			return attachLink{l, p}
+		}
+		return newStreamLink(c)
+	}
+}
+
+// run moves the connection to a loop; without descriptors for that it stays.
+func (a attachLink) run() {
+	c := a.c
+	fd, err := dup(a.rc)
+	if err != nil {
+		a.rawLink.run()
+		return
+	}
+	lp, err := a.p.join()
+	if err != nil {
+		unix.Close(fd)
+		a.rawLink.run()
+		return
+	}
+	k := &epollLink{c: c, loop: lp, fd: int32(fd)}
+	if ta, ok := c.nc.RemoteAddr().(*net.TCPAddr); ok {
+		k.addr = ta.AddrPort()
+	}
+	nc := c.nc
+	c.mu.Lock()
+	c.io, c.nc = k, nil
+	if c.draining {
+		// The goroutine that drains leaves the queue to the loop.
+		a.moved = make(chan struct{})
+		nc.SetWriteDeadline(past)
+	}
+	moved := a.moved
+	c.mu.Unlock()
+	if moved != nil {
+		<-moved
+	}
+	nc.Close()
+
+	over, err := c.start()
+	if !over {
+		over, err = k.add()
+	}
+	if over {
+		// Nobody else knows the connection.
+		k.end(err)
+	}
+}
+
+func dup(rc syscall.RawConn) (fd int, err error) {
+	cerr := rc.Control(func(s uintptr) {
+		fd, err = unix.FcntlInt(s, unix.F_DUPFD_CLOEXEC, 0)
+	})
+	if cerr != nil {
+		return -1, cerr
+	}
+	return fd, err
+}
+
+// add gives the connection to its loop. over: it is closed already.
+func (k *epollLink) add() (over bool, err error) {
+	c := k.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closing.Load() != open {
+		return true, nil
+	}
+	if int(k.fd) >= maxTableFD {
+		return true, errors.New("descriptor number too large")
+	}
+	ev := unix.EpollEvent{Events: eventsRead, Fd: k.fd}
+	if c.draining {
+		ev.Events = eventsWrite
+	}
+	// From here on the connection is the loop's: even before it is in the set,
+	// an event of the descriptor's former user may lead to it.
+	k.added = true
+	k.loop.p.table.set(int(k.fd), k)
+	if err := unix.EpollCtl(k.loop.epfd, unix.EPOLL_CTL_ADD, int(k.fd), &ev); err != nil {
+		c.closing.Store(closed)
+		c.cause = err
+		k.loop.post(k)
+	}
+	return false, nil
+}
+
+func (k *epollLink) write(p []byte) (int, error) {
+	if k.fd < 0 {
+		return 0, net.ErrClosed
+	}
+	return writeFD(int(k.fd), p)
+}
+
+func (k *epollLink) startDrain() { k.watch(eventsWrite) }
+
+func (k *epollLink) watch(events uint32) {
+	if k.added && k.fd >= 0 {
+		ev := unix.EpollEvent{Events: events, Fd: k.fd}
+		unix.EpollCtl(k.loop.epfd, unix.EPOLL_CTL_MOD, int(k.fd), &ev)
+	}
+}
+
+// interrupt lets the loop find out. A connection not yet added looks itself.
+func (k *epollLink) interrupt(bool) {
+	if k.added {
+		k.loop.post(k)
+	}
+}
+
+func (k *epollLink) kill() {
+	c := k.c
+	c.mu.Lock()
+	k.remove()
+	unix.Close(int(k.fd))
+	k.fd = -1
+	c.stopDraining()
+	c.clearQueue()
+	c.mu.Unlock()
+	k.loop.p.part()
+}
+
+// remove takes the connection from its loop. mu is held.
+func (k *epollLink) remove() {
+	if k.added {
+		k.loop.p.table.set(int(k.fd), nil)
+		unix.EpollCtl(k.loop.epfd, unix.EPOLL_CTL_DEL, int(k.fd), nil)
+		k.added = false
+	}
+}
+
+func (k *epollLink) run() {}
+
+func (k *epollLink) remote() string { return k.addr.String() }
+
+// writable sends what is queued.
+func (k *epollLink) writable() {
+	c := k.c
+	c.mu.Lock()
+	if !c.draining || k.fd < 0 {
+		c.mu.Unlock()
+		return
+	}
+	more, err := c.drainTo(int(k.fd))
+	if !more {
+		k.watch(eventsRead)
+	}
+	c.mu.Unlock()
+	if !more {
+		c.afterDrain(err)
+		k.checkClosing()
+	}
+}
+
+// readable reads once. A short read has emptied the socket; after a full one
+// epoll, level-triggered, tells again, after the others of this batch.
+func (k *epollLink) readable() {
+	if !k.added {
+		return // closed a moment ago, by this loop
+	}
+	c := k.c
+	s := k.loop.scratch
+	n, err := readFD(int(k.fd), s.in[:])
+	if err == unix.EAGAIN {
+		return
+	}
+	var over bool
+	if err != nil {
+		c.shut(closed, err)
+		over, err = true, nil
+	} else {
+		over, err = c.feed(s, n)
+	}
+	if !over {
+		c.h.Flush()
+		over = c.closing.Load() != open
+	}
+	if over {
+		k.end(err)
+	}
+}
+
+// checkClosing ends the connection if somebody has closed it.
+func (k *epollLink) checkClosing() {
+	if k.added && k.c.closing.Load() != open {
+		k.end(nil)
+	}
+}
+
+// end is the loop's last act.
+func (k *epollLink) end(err error) {
+	c := k.c
+	c.mu.Lock()
+	k.remove()
+	c.mu.Unlock()
+	if c.tell(err) == lingering {
+		if c.eof {
+			c.sayGoodbye()
+		}
+		if !c.eof || c.backlog.Load() > 0 {
+			k.linger()
+			return
+		}
+	}
+	c.finish()
+	c.g.done()
+}
+
+// linger moves the connection back to Go's poller and to a goroutine.
+func (k *epollLink) linger() {
+	c := k.c
+	nc := &fileConn{File: os.NewFile(uintptr(k.fd), "tcp"), addr: net.TCPAddrFromAddrPort(k.addr)}
+	c.mu.Lock()
+	k.fd = -1
+	c.nc = nc
+	c.io = newRawLink(c)
+	if c.draining {
+		c.io.startDrain()
+	}
+	if c.closing.Load() == closed {
+		c.io.interrupt(true)
+	}
+	c.mu.Unlock()
+	k.loop.p.part()
+	go func() {
+		c.linger()
+		c.finish()
+		c.g.done()
+	}()
+}
+
+// fileConn is a socket in Go's poller again.
+type fileConn struct {
+	*os.File
+	addr net.Addr
+}
+
+func (f *fileConn) LocalAddr() net.Addr  { return f.addr }
+func (f *fileConn) RemoteAddr() net.Addr { return f.addr }
+
+func (f *fileConn) CloseWrite() error {
+	rc, err := f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var serr error
+	err = rc.Control(func(fd uintptr) { serr = unix.Shutdown(int(fd), unix.SHUT_WR) })
+	return errors.Join(err, serr)
+}

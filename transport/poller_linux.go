@@ -1,0 +1,261 @@
+package transport
+
+import (
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	eventBatch = 256
+	// loopRounds is how many batches a busy loop runs before other goroutines
+	// have a turn; handshakes and commits share the processors with it.
+	loopRounds = 32
+)
+
+// poller owns the epoll loops of one listener: one per processor, started with
+// the first connection and stopped after the last.
+type poller struct {
+	g     *group
+	table fdTable
+
+	mu     sync.Mutex
+	loops  []*loop // nil: not running
+	next   int
+	live   int
+	closed bool // stop when live is 0
+}
+
+// join picks a loop for one more connection.
+func (p *poller) join() (*loop, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.loops == nil {
+		for range runtime.GOMAXPROCS(0) {
+			l, err := newLoop(p)
+			if err != nil {
+				for _, l := range p.loops {
+					l.free()
+				}
+				p.loops = nil
+				return nil, err
+			}
+			p.loops = append(p.loops, l)
+		}
+		for _, l := range p.loops {
+			p.g.add()
+			go l.run()
+		}
+	}
+	p.live++
+	p.next++
+	return p.loops[p.next%len(p.loops)], nil
+}
+
+// part takes a connection off the count.
+func (p *poller) part() {
+	p.mu.Lock()
+	p.live--
+	p.stopIdle()
+	p.mu.Unlock()
+}
+
+func (p *poller) close() {
+	p.mu.Lock()
+	p.closed = true
+	p.stopIdle()
+	p.mu.Unlock()
+}
+
+func (p *poller) stopIdle() {
+	if p.closed && p.live == 0 {
+		for _, l := range p.loops {
+			l.post(nil)
+		}
+		p.loops = nil
+	}
+}
+
+// loop runs the connections of one epoll descriptor. Only its goroutine reads
+// them and closes their descriptors.
+type loop struct {
+	p      *poller
+	epfd   int
+	wakefd int
+	events [eventBatch]unix.EpollEvent
+
+	scratch *scratch // one event at a time
+
+	asleep atomic.Bool
+	mu     sync.Mutex
+	posted []*epollLink // connections to look at; nil: stop
+	spare  []*epollLink
+}
+
+func newLoop(p *poller) (*loop, error) {
+	epfd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, err
+	}
+	l := &loop{p: p, epfd: epfd, scratch: new(scratch)}
+	if l.wakefd, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
+		unix.Close(epfd)
+		return nil, err
+	}
+	ev := unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(l.wakefd)}
+	if err := unix.EpollCtl(epfd, unix.EPOLL_CTL_ADD, l.wakefd, &ev); err != nil {
+		l.free()
+		return nil, err
+	}
+	return l, nil
+}
+
+func (l *loop) free() {
+	unix.Close(l.wakefd)
+	unix.Close(l.epfd)
+}
+
+// post asks the loop to look at a connection.
+func (l *loop) post(k *epollLink) {
+	l.mu.Lock()
+	l.posted = append(l.posted, k)
+	if l.asleep.CompareAndSwap(true, false) {
+		// Under mu, so that a loop that ends cannot close wakefd meanwhile.
+		one := [8]byte{0: 1}
+		unix.Write(l.wakefd, one[:])
+	}
+	l.mu.Unlock()
+}
+
+func (l *loop) run() {
+	defer l.p.g.done()
+	for round := 1; ; round++ {
+		n := l.wait()
+		for i := range n {
+			ev := &l.events[i]
+			if int(ev.Fd) == l.wakefd {
+				var b [8]byte
+				unix.Read(l.wakefd, b[:])
+				continue
+			}
+			// The event may be of a connection that is gone, its descriptor in use
+			// again, perhaps by another loop.
+			k := l.p.table.get(int(ev.Fd))
+			if k == nil || k.loop != l {
+				continue
+			}
+			if ev.Events&unix.EPOLLOUT != 0 {
+				k.writable()
+			}
+			if ev.Events&^unix.EPOLLOUT != 0 {
+				k.readable()
+			}
+		}
+		if !l.runPosted() {
+			l.mu.Lock()
+			l.free()
+			l.mu.Unlock()
+			return
+		}
+		if round%loopRounds == 0 {
+			runtime.Gosched()
+		}
+	}
+}
+
+// wait returns the number of events. Going to sleep takes the processor from
+// this goroutine and giving it back costs more than a message, so it first
+// looks twice, letting others run in between.
+func (l *loop) wait() int {
+	if n := l.poll(); n > 0 {
+		return n
+	}
+	runtime.Gosched()
+	if n := l.poll(); n > 0 {
+		return n
+	}
+	l.asleep.Store(true)
+	l.mu.Lock()
+	posted := len(l.posted) > 0
+	l.mu.Unlock()
+	if posted {
+		l.asleep.Store(false)
+		return 0
+	}
+	n, err := unix.EpollWait(l.epfd, l.events[:], -1)
+	l.asleep.Store(false)
+	if err != nil {
+		return 0 // EINTR
+	}
+	return n
+}
+
+// poll asks without sleeping; the scheduler need not know of it.
+func (l *loop) poll() int {
+	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(l.epfd),
+		uintptr(unsafe.Pointer(&l.events[0])), eventBatch, 0, 0, 0)
+	if errno != 0 {
+		return 0
+	}
+	return int(n)
+}
+
+// runPosted looks at the connections that others asked for. False: stop.
+func (l *loop) runPosted() bool {
+	l.mu.Lock()
+	if len(l.posted) == 0 {
+		l.mu.Unlock()
+		return true
+	}
+	list := l.posted
+	l.posted, l.spare = l.spare[:0], nil
+	l.mu.Unlock()
+	more := true
+	for i, k := range list {
+		if k == nil {
+			more = false
+		} else {
+			k.checkClosing()
+		}
+		list[i] = nil
+	}
+	l.mu.Lock()
+	l.spare = list[:0]
+	l.mu.Unlock()
+	return more
+}
+
+// fdTable finds a connection by its descriptor: descriptors are small numbers.
+type fdTable struct {
+	pages [fdPages]atomic.Pointer[fdPage]
+}
+
+const (
+	fdPageSize = 1024
+	fdPages    = 4096
+	maxTableFD = fdPages * fdPageSize
+)
+
+type fdPage [fdPageSize]atomic.Pointer[epollLink]
+
+func (t *fdTable) get(fd int) *epollLink {
+	p := t.pages[fd/fdPageSize].Load()
+	if p == nil {
+		return nil
+	}
+	return p[fd%fdPageSize].Load()
+}
+
+// set takes descriptors below maxTableFD.
+func (t *fdTable) set(fd int, k *epollLink) {
+	slot := &t.pages[fd/fdPageSize]
+	p := slot.Load()
+	if p == nil {
+		slot.CompareAndSwap(nil, new(fdPage))
+		p = slot.Load()
+	}
+	p[fd%fdPageSize].Store(k)
+}
