@@ -1,6 +1,7 @@
 package testkit
 
 import (
+	"bytes"
 	"encoding/hex"
 	"fmt"
 	"regexp"
@@ -108,6 +109,9 @@ func encode(v int, args []arg) (*encoded, error) {
 	kind := args[0].val
 	if kind == "hex" {
 		b, err := hexBytes(args[1:])
+		if v == 0 {
+			v = levelOf(b)
+		}
 		return &encoded{kind: "hex", bytes: b, version: v}, err
 	}
 	num, ok := kindNumber(kind)
@@ -327,4 +331,13 @@ func hexBytes(args []arg) ([]byte, error) {
 		}
 	}
 	return b, nil
+}
+
+// levelOf finds the protocol level in the bytes of a CONNECT; 0 when there is none.
+func levelOf(b []byte) int {
+	_, rest, ok := bytes.Cut(b, []byte("\x00\x04MQTT"))
+	if !ok || len(rest) == 0 {
+		return 0
+	}
+	return int(rest[0])
 }

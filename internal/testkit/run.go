@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"strconv"
 	"strings"
 	"sync"
@@ -162,7 +163,7 @@ func (r *run) step(text string) error {
 		return r.expect(head[:len(head)-1], args[1:], false)
 	case strings.HasSuffix(head, "<?"):
 		name := head[:len(head)-2]
-		if c := r.clients[name]; c != nil && c.nextIs(args[1].val) {
+		if c := r.clients[name]; c != nil && c.nextIs(args[1:]) {
 			return r.expect(name, args[1:], false)
 		}
 		return nil
@@ -385,15 +386,15 @@ func (c *client) resume() {
 	c.mu.Unlock()
 }
 
-// nextIs tells whether the next packet has arrived and is of the kind.
-func (c *client) nextIs(kind string) bool {
+// nextIs tells whether the next thing that has arrived is what the arguments expect.
+func (c *client) nextIs(args []arg) bool {
 	synctest.Wait()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if kind == "EOF" {
+	if args[0].val == "EOF" {
 		return c.eof && len(c.inbox) == 0
 	}
-	return len(c.inbox) > 0 && c.inbox[0].Kind == kind
+	return len(c.inbox) > 0 && match(c.inbox[0], args, maps.Clone(c.r.vars)) == ""
 }
 
 // leftover is an error when something arrived that the script did not expect.

@@ -30,7 +30,9 @@ func (s *wireState) sent(e *encoded) {
 	case "CONNECT":
 		if v := f.Get("maximum_packet_size"); v != "" {
 			n, _ := strconv.ParseInt(v, 0, 64)
-			s.maxPacket = int(n)
+			if n > 0 {
+				s.maxPacket = int(n)
+			}
 		}
 		s.aliasMax = f.Int("topic_alias_maximum")
 		if f["receive_maximum"] != nil {
@@ -102,7 +104,7 @@ func (s *wireState) received(version int, p *Packet) error {
 			}
 			s.inflight[id] = true
 			if len(s.inflight) > s.receiveMax {
-				return fmt.Errorf("%d unacknowledged publications, receive maximum is %d [MQTT-3.3.4-7]", len(s.inflight), s.receiveMax)
+				return fmt.Errorf("%d unacknowledged publications, receive maximum is %d [MQTT-3.3.4-9]", len(s.inflight), s.receiveMax)
 			}
 		}
 	}
