@@ -92,7 +92,7 @@ func (c *Conn) onPublish(flags uint8, body []byte) error {
 		return c.refusePublish(p, name, code, text)
 	}
 
-	pub := publication{topic: name, payload: p.Payload, from: s, fromID: s.id, qos: p.QoS, retain: p.Retain}
+	pub := publication{topic: name, payload: p.Payload, from: s, qos: p.QoS, retain: p.Retain}
 	if len(p.RawProps) > 0 {
 		w.props = p.AppendForwardProps(w.props[:0])
 		pub.props = w.props

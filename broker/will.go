@@ -36,7 +36,7 @@ func (c *Conn) newWill(p *mqtt.Connect, principal *auth.Principal) (*will, mqtt.
 
 // publish sends the will in the name of its session [MQTT-3.1.2-14][MQTT-3.1.2-15].
 func (wl *will) publish(w *worker, s *session) {
-	p := publication{topic: wl.topic, payload: wl.payload, props: wl.props, from: s, fromID: s.id, qos: wl.qos, retain: wl.retain}
+	p := publication{topic: wl.topic, payload: wl.payload, props: wl.props, from: s, qos: wl.qos, retain: wl.retain}
 	if wl.hasExpiry {
 		p.expires = w.b.expires(wl.expiry)
 	}

@@ -101,7 +101,6 @@ type publication struct {
 	payload []byte
 	props   []byte
 	from    *session // for no-local; nil when the broker itself publishes
-	fromID  string
 	expires int64
 	qos     uint8
 	retain  bool
@@ -166,13 +165,8 @@ func (w *worker) message() *store.Message {
 		return w.m
 	}
 	p := &w.pub
-	m := &store.Message{Topic: w.name, From: p.fromID, Expires: p.expires, QoS: p.qos, Retain: p.retain}
-	data := make([]byte, 0, len(p.payload)+len(p.props))
-	data = append(append(data, p.payload...), p.props...)
-	m.Payload = data[:len(p.payload):len(p.payload)]
-	if len(p.props) > 0 {
-		m.Props = data[len(p.payload):]
-	}
+	m := store.NewMessage(w.name, p.payload, p.props)
+	m.Expires, m.QoS, m.Retain = p.expires, p.qos, p.retain
 	w.m = m
 	return m
 }

@@ -2,24 +2,6 @@
 // the implementations are in folders of their own, and storetest is the suite that each of them passes.
 package store
 
-// Message is one application message as the broker holds it. It is shared by all its receivers and immutable.
-type Message struct {
-	Topic   string
-	Payload []byte
-	Props   []byte // encoded MQTT 5 properties that every receiver gets unaltered
-	From    string // client identifier of the publisher
-	Expires int64  // nanoseconds on the broker's clock after which it must not be sent; 0: never
-	Seq     uint64 // order of retained messages; 0 for others
-	QoS     uint8
-	Retain  bool // the publisher's RETAIN flag
-}
-
-// Size is what the message counts for in a bound given in bytes.
-func (m *Message) Size() int64 { return int64(len(m.Topic)+len(m.Payload)+len(m.Props)) + messageOverhead }
-
-// messageOverhead is about what a Message costs beyond its text.
-const messageOverhead = 96
-
 // Item is a message on its way to one session.
 type Item struct {
 	Message *Message
