@@ -186,6 +186,14 @@ func TestRoundTrip(t *testing.T) {
 	})
 }
 
+func TestManyProblems(t *testing.T) {
+	d, ps := Parse("f", []byte(strings.Repeat("x = 1\n", 1000)))
+	err := append(ps, Bind(d, &sample{}, Options{})...).Err()
+	if lines := strings.Split(err.Error(), "\n"); len(lines) != maxShown+1 || lines[maxShown] != "and 800 more" {
+		t.Errorf("%d lines, the last %q", len(lines), lines[len(lines)-1])
+	}
+}
+
 func TestFillFrom(t *testing.T) {
 	dst := limits{Depth: 9}
 	FillFrom(&dst, &limits{Depth: 5, NoShare: true})

@@ -32,13 +32,21 @@ func (p Problem) Error() string {
 	return b.String()
 }
 
-// Problems are all that is wrong with a configuration, in the order of the file. It is an error with a line for each.
+// Problems are all that is wrong with a configuration, in the order of the file. It is an error with a line for each,
+// up to maxShown.
 type Problems []Problem
 
+// maxShown is enough for any configuration; a file with more problems is something else.
+const maxShown = 200
+
 func (ps Problems) Error() string {
-	lines := make([]string, len(ps))
+	lines := make([]string, 0, min(len(ps), maxShown+1))
 	for i, p := range ps {
-		lines[i] = p.Error()
+		if i == maxShown {
+			lines = append(lines, fmt.Sprintf("and %d more", len(ps)-i))
+			break
+		}
+		lines = append(lines, p.Error())
 	}
 	return strings.Join(lines, "\n")
 }
