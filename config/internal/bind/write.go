@@ -59,10 +59,13 @@ func (p *printer) table(v reflect.Value, path []string) {
 }
 
 func (f Field) isDefault(v reflect.Value) bool {
+	if f.Shape() == List {
+		return v.Len() == 0
+	}
 	if v.IsZero() {
 		return true
 	}
-	if f.Shape() == List || f.Default == "" {
+	if f.Default == "" {
 		return false
 	}
 	d := reflect.New(f.Type).Elem()
