@@ -46,10 +46,12 @@ type Broker struct {
 
 	workers  sync.Pool
 	counters counters
-	stripe   atomic.Uint32 // next worker's share of the counters
-	preAuth  atomic.Int64  // bytes held for connections before their CONNECT is accepted
-	outbound atomic.Int64  // bytes waiting in outboxes and queues
-	wheel    wheel
+
+	limitSets sync.Map      // Limits of a listener → *Limits, complete
+	stripe    atomic.Uint32 // next worker's share of the counters
+	preAuth   atomic.Int64  // bytes held for connections before their CONNECT is accepted
+	outbound  atomic.Int64  // bytes waiting in outboxes and queues
+	wheel     wheel
 
 	life    sync.Mutex
 	closed  bool

@@ -28,7 +28,7 @@ type Conn struct {
 	b    *Broker
 	link Link
 	peer auth.Peer
-	lim  Limits
+	lim  *Limits // shared by the connections of a listener
 
 	// Fixed when CONNECT has been accepted.
 	sess       *session
@@ -67,7 +67,17 @@ var errGone = errors.New("connection ended by the broker")
 
 // NewConn prepares a connection that arrived from peer. lim's zero fields stand for the broker's own limits.
 func (b *Broker) NewConn(l Link, peer auth.Peer, lim Limits) *Conn {
-	return &Conn{b: b, link: l, peer: peer, lim: lim.over(b.cfg.Limits), maxSend: mqtt.MaxPacketSize, problems: true}
+	return &Conn{b: b, link: l, peer: peer, lim: b.limits(lim), maxSend: mqtt.MaxPacketSize, problems: true}
+}
+
+// limits returns a listener's limits, complete with the broker's own. Connections share them.
+func (b *Broker) limits(l Limits) *Limits {
+	if known, ok := b.limitSets.Load(l); ok {
+		return known.(*Limits)
+	}
+	full := l.over(b.cfg.Limits)
+	known, _ := b.limitSets.LoadOrStore(l, &full)
+	return known.(*Limits)
 }
 
 // Data takes bytes that the client sent. An error means that the connection has ended and the driver must stop reading;

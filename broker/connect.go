@@ -468,7 +468,7 @@ func (c *Conn) connack(p *mqtt.Connect, present bool, id string, keepAlive time.
 			q.Set(prop)
 		}
 	}
-	lim := &c.lim
+	lim := c.lim
 	q.SessionExpiry = c.expiry
 	set(c.expiry != p.Props.SessionExpiry, mqtt.PropSessionExpiry)
 	q.ReceiveMaximum = uint16(lim.ReceiveMaximum)

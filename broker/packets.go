@@ -103,6 +103,9 @@ func (c *Conn) onPublish(flags uint8, body []byte) error {
 	matched, err := w.route(pub)
 	if err != nil {
 		c.b.log.Error("retain message", c.attrs("topic", string(name), "error", err)...)
+		if c.version != mqtt.V5 { // no acknowledgement can say no [MQTT311 MQTT-4.8.0-2]
+			return c.fail(violation(mqtt.QuotaExceeded, "the message could not be stored"))
+		}
 		return c.refusePublish(p, name, mqtt.QuotaExceeded, "the message could not be stored")
 	}
 	if !matched && c.version == mqtt.V5 {

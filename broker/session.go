@@ -150,7 +150,7 @@ func (s *session) enqueue(w *worker, m *store.Message, d delivery) bool {
 
 func (s *session) limits() *Limits {
 	if s.conn != nil {
-		return &s.conn.lim
+		return s.conn.lim
 	}
 	return &s.b.cfg.Limits
 }
