@@ -109,13 +109,15 @@ func (g *gate) open() {
 
 func (g *gate) Write(p []byte) (int, error) {
 	g.mu.Lock()
-	if !g.opened && len(p) > 0 && p[0] != 22 {
+	var held []byte
+	switch {
+	case g.opened:
+		held, g.held = g.held, nil
+	case len(p) > 0 && p[0] != 22:
 		g.held = append(g.held, p...)
 		g.mu.Unlock()
 		return len(p), nil
 	}
-	held := g.held
-	g.held = nil
 	g.mu.Unlock()
 	if len(held) > 0 {
 		if _, err := g.Conn.Write(held); err != nil {

@@ -183,7 +183,7 @@ func (l *link) certificateHints(err error) []string {
 
 func (l *link) handshakeHints(text string) []string {
 	switch {
-	case strings.Contains(text, "first record does not look like a TLS handshake"):
+	case strings.Contains(text, "first record does not look like a TLS handshake"), strings.HasSuffix(text, "EOF"), strings.Contains(text, "reset by peer"):
 		return []string{"the port seems to be one without TLS; to connect in the clear: --no-tls, or mqtt:// in the URL"}
 	case strings.Contains(text, "certificate required"), strings.Contains(text, "handshake failure") && l.files.cert == "":
 		return []string{"the broker wants a client certificate: --cert FILE --key FILE"}
