@@ -15,8 +15,8 @@ type Config struct {
 	// PreAuthMemory bounds the bytes held for all connections together whose CONNECT has not been accepted yet.
 	PreAuthMemory int64 `toml:"preauth_memory" unit:"bytes" default:"64MiB" min:"1MiB" max:"4GiB"`
 
-	// OutboundMemory bounds the bytes waiting to be sent to all clients together. Above it, QoS 0 messages are dropped
-	// and QoS 1 and 2 messages are refused with reason 0x97 (quota exceeded).
+	// OutboundMemory bounds the bytes waiting for all clients together, in outboxes and queues. Above it, messages that
+	// would have to wait are dropped and counted.
 	OutboundMemory int64 `toml:"outbound_memory" unit:"bytes" default:"1GiB" min:"1MiB" max:"1TiB"`
 }
 
