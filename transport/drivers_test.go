@@ -52,6 +52,15 @@ type server struct {
 // sets up.
 func startServer(t testing.TB, k kind, cfg Config, handler func(*recorder)) *server {
 	t.Helper()
+	return startWith(t, k, cfg, func(c Conn) {
+		r := newRecorder(c)
+		handler(r)
+		c.Run(r)
+	})
+}
+
+func startWith(t testing.TB, k kind, cfg Config, serve func(Conn)) *server {
+	t.Helper()
 	s := &server{t: t, k: k, ca: newTestCA(t)}
 	cfg.Name, cfg.Address, cfg.Plain = "test", "127.0.0.1:0", k.tls == 0
 	switch k.driver {
@@ -75,12 +84,9 @@ func startServer(t testing.TB, k kind, cfg Config, handler func(*recorder)) *ser
 				return
 			}
 			s.wg.Go(func() {
-				if err := c.Handshake(context.Background()); err != nil {
-					return
+				if c.Handshake(context.Background()) == nil {
+					serve(c)
 				}
-				r := newRecorder(c)
-				handler(r)
-				c.Run(r)
 			})
 		}
 	})
