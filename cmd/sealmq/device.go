@@ -16,8 +16,11 @@ func newDeviceCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "device",
 		Short: "Give devices their certificates",
-		Args:  noArgs,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Long: `  sealmq device add pump-17    issue a certificate, with snippets to use it
+
+Give devices their certificates.`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newDeviceAddCmd())
 	return cmd
@@ -31,13 +34,12 @@ func newDeviceAddCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "add ID",
 		Short: "Issue a certificate for a device, with snippets to use it",
-		Long: `Issue a certificate for a device, with snippets to use it.
-
-  sealmq device add pump-17                              into the folder pump-17/
+		Long: `  sealmq device add pump-17                              into the folder pump-17/
   sealmq device add pump-17 --out certs/                 into another
   sealmq device add pump-17 --host broker.example.org    for devices that use this name
 
-The private key is written to that folder and kept nowhere else. Nothing is
+Issue a certificate for a device, valid for a year, with snippets to use it. The
+private key is written to that folder and kept nowhere else. Nothing is
 overwritten.`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) != 1 {

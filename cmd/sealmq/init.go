@@ -17,12 +17,12 @@ func newInitCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "init",
 		Short: "Make the CA and the certificates of a broker",
-		Long: `Make the CA and the certificates of a broker. What exists is kept; sealmq serve
-does the same, so init is needed only to name the broker beforehand.
+		Long: `  sealmq init                                        for the names of this machine
+  sealmq init --host broker.lan --host 203.0.113.7   and for these
+  sealmq init --data /var/lib/sealmq                 in another folder
 
-  sealmq init                                        for the names of this machine
-  sealmq init --host broker.lan --host 203.0.113.7   and these
-  sealmq init --data /var/lib/sealmq                 in another folder`,
+Make the CA and the certificates of a broker, and keep those that exist. sealmq
+serve does the same: init is needed only to give the broker further names.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			f, created, err := pki.InitFolder(data, pki.Config{})

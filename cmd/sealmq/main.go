@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -49,6 +50,7 @@ func newRootCmd() *cobra.Command {
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return withExit(exitUsage, err, cmd.CommandPath()+" --help")
 	})
+	root.SetUsageTemplate(usageTemplate)
 	root.AddCommand(
 		newServeCmd(),
 		newInitCmd(),
@@ -62,14 +64,39 @@ func newRootCmd() *cobra.Command {
 	return root
 }
 
+// usageTemplate is what --help prints below a command's own text.
+const usageTemplate = `Usage:
+  {{if .HasAvailableSubCommands}}{{.CommandPath}} COMMAND{{else}}{{.UseLine}}{{end}}
+{{- if .HasAvailableSubCommands}}
+
+Commands:{{range .Commands}}{{if .IsAvailableCommand}}
+  {{rpad .Name .NamePadding}}  {{.Short}}{{end}}{{end}}
+
+"{{.CommandPath}} COMMAND --help" says more about a command.
+{{- else if .HasAvailableLocalFlags}}
+
+Flags:
+{{.LocalFlags.FlagUsages | trimTrailingWhitespaces}}
+{{- end}}
+`
+
+// noArgs refuses arguments; where a command belongs, it names the nearest.
 func noArgs(cmd *cobra.Command, args []string) error {
-	if len(args) > 0 {
-		if cmd.HasSubCommands() {
-			return withExit(exitUsage, errors.New("unknown command "+args[0]), cmd.CommandPath()+" --help")
-		}
+	switch {
+	case len(args) == 0:
+		return nil
+	case !cmd.HasSubCommands():
 		return usagef("%s takes no arguments, got %q", cmd.CommandPath(), args[0])
 	}
-	return nil
+	var hints []string
+	cmd.SuggestionsMinimumDistance = 2
+	for _, s := range cmd.SuggestionsFor(args[0]) {
+		hints = append(hints, cmd.CommandPath()+" "+s)
+	}
+	if len(hints) == 0 {
+		hints = append(hints, cmd.CommandPath()+" --help")
+	}
+	return withExit(exitUsage, fmt.Errorf("unknown command %q", args[0]), hints...)
 }
 
 // defaultData is the data folder when --data and SEALMQ_DATA are not given.

@@ -22,14 +22,15 @@ func newServeCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Run the broker",
-		Long: `Run the broker. At first start it makes its own CA and the certificates it
-needs, listens on port 8883 with mutual TLS, and prints lines to try it.
-
-  sealmq serve                              with everything in ./sealmq-data
+		Long: `  sealmq serve                              with everything in ./sealmq-data
   sealmq serve --data /var/lib/sealmq       in another folder
   sealmq serve --config sealmq.toml         as the file says; sealmq check tests it
 
-Ctrl-C and SIGTERM end it orderly; SIGHUP reads configuration and certificates again.`,
+Run the broker. At first start it makes its own CA and the certificates it
+needs, listens on port 8883 with mutual TLS, and prints lines to try it.
+
+Ctrl-C and SIGTERM end it orderly: clients are told. SIGHUP reads configuration
+and certificates again; when they are bad, the old ones stay in force.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			load := func(read func(string) (sealmq.Config, error)) (sealmq.Config, error) {
