@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"sync"
 	"syscall"
 
 	"github.com/sealmq/sealmq"
@@ -74,6 +75,11 @@ func serve(ctx context.Context, s *sealmq.Server, load func() (sealmq.Config, er
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
 	defer signal.Stop(hangup)
+	tuning, stop := context.WithCancel(ctx)
+	var tuner sync.WaitGroup
+	defer tuner.Wait()
+	defer stop()
+	tuner.Go(func() { tuneMemory(tuning) })
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }()
 	for {
