@@ -3,6 +3,7 @@ package transport
 import (
 	"context"
 	"crypto/tls"
+	"runtime"
 	"sync"
 )
 
@@ -11,13 +12,17 @@ type group struct {
 	cfg Config
 	tls *tls.Config // nil: plain
 
+	slots slots // of handshakes
+
 	mu    sync.Mutex
 	conns int           // open connections
 	busy  int           // connections and goroutines
 	idle  chan struct{} // closed when busy is 0; nil unless awaited
 }
 
-func newGroup(cfg Config, tc *tls.Config) *group { return &group{cfg: cfg, tls: tc} }
+func newGroup(cfg Config, tc *tls.Config) *group {
+	return &group{cfg: cfg, tls: tc, slots: slots{free: max(1, runtime.GOMAXPROCS(0)-1)}}
+}
 
 // enter counts a connection; false if it is one too many.
 func (g *group) enter() bool {

@@ -88,7 +88,9 @@ func (c *conn) Handshake(ctx context.Context) error {
 	}
 	c.mu.Unlock()
 	stop := context.AfterFunc(ctx, func() { c.Close(false) })
+	c.g.slots.acquire(false)
 	err := c.tls.HandshakeContext(context.Background())
+	c.g.slots.release()
 	stop()
 	if err != nil {
 		e := c.diagnose(err)

@@ -63,7 +63,9 @@ func (t *tap) read(c *conn, p []byte) (int, error) {
 	if t.got >= handshakeInput {
 		return 0, errHandshakeTooLong
 	}
+	c.g.slots.release()
 	n, err := c.nc.Read(p[:min(len(p), handshakeInput-t.got)])
+	c.g.slots.acquire(t.hello.resumes)
 	t.got += n
 	if k := min(n, 16-len(t.first)); k > 0 {
 		t.first = append(t.first, p[:k]...)
