@@ -44,10 +44,7 @@ func fill(x *Index[string], n int, filter func(int) string) []Ref[string] {
 // TestIndexMemory holds the bytes of heap for each filter with one
 // subscription, and that unsubscribing gives them back.
 func TestIndexMemory(t *testing.T) {
-	n := 1_000_000
-	if testing.Short() {
-		n = 100_000
-	}
+	const n = 200_000
 	for _, c := range []struct {
 		kind   string
 		filter func(int) string

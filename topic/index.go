@@ -84,6 +84,10 @@ func (x *Index[S]) Insert(filter string, s *S) Ref[S] {
 	set := &Set[S]{filter: filter}
 	r, _ := set.add(s)
 	x.filters.Add(1)
+	// Whoever finds the set before what is cached without it is invalid waits
+	// in add: its Insert must not return so early.
+	set.mu.Lock()
+	defer set.mu.Unlock()
 	if wild {
 		x.wild.insert(set)
 		return r

@@ -19,7 +19,7 @@ func TestIndexStress(t *testing.T) {
 }
 
 func stress(t *testing.T, levels []string, depth int) {
-	rounds := 10_000
+	rounds := 5000
 	if testing.Short() {
 		rounds = 1000
 	}
@@ -171,7 +171,7 @@ func TestSetStress(t *testing.T) {
 // TestIndexSplitStress splits a long edge while another goroutine compares a
 // name with it: what that one puts into the cache must not outlive the split.
 func TestIndexSplitStress(t *testing.T) {
-	rounds := 20_000
+	rounds := 10_000
 	if testing.Short() {
 		rounds = 1000
 	}
