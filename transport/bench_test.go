@@ -5,7 +5,6 @@ import (
 	"io"
 	"net"
 	"runtime"
-	"syscall"
 	"testing"
 	"time"
 )
@@ -49,17 +48,6 @@ func startBench(b *testing.B, k kind, h func(Conn) Handler) *server {
 	return startWith(b, k, Config{}, func(c Conn) { c.Run(h(c)) })
 }
 
-// cpu reports the processor time of the whole process, both ends.
-func cpu(b *testing.B) func() {
-	var t0, t1 syscall.Rusage
-	syscall.Getrusage(0, &t0)
-	return func() {
-		syscall.Getrusage(0, &t1)
-		d := t1.Utime.Nano() + t1.Stime.Nano() - t0.Utime.Nano() - t0.Stime.Nano()
-		b.ReportMetric(float64(d)/float64(b.N), "cpu-ns/op")
-	}
-}
-
 // BenchmarkEcho is a lone small message and its answer.
 func BenchmarkEcho(b *testing.B) {
 	benchKinds(b, func(b *testing.B, k kind) {
@@ -67,14 +55,12 @@ func BenchmarkEcho(b *testing.B) {
 		c := s.dial()
 		p := make([]byte, 64)
 		b.ReportAllocs()
-		done := cpu(b)
 		for b.Loop() {
 			c.Write(p)
 			if _, err := io.ReadFull(c, p); err != nil {
 				b.Fatal(err)
 			}
 		}
-		done()
 		c.Close()
 		s.stop()
 	})
@@ -88,14 +74,12 @@ func BenchmarkUpload(b *testing.B) {
 		p := make([]byte, 1<<20)
 		b.SetBytes(1 << 20)
 		b.ReportAllocs()
-		done := cpu(b)
 		for b.Loop() {
 			c.Write(p)
 			if _, err := io.ReadFull(c, p[:1]); err != nil {
 				b.Fatal(err)
 			}
 		}
-		done()
 		c.Close()
 		s.stop()
 	})

@@ -243,7 +243,7 @@ func TestStalledPeer(t *testing.T) {
 		s := startServer(t, k, Config{}, func(r *recorder) { recs <- r })
 		c := s.dial()
 		r := <-recs
-		want := pattern(20_000_000)
+		want := pattern(10_000_000)
 		for p := want; len(p) > 0; {
 			n := min(len(p), 1+rand.Intn(100_000))
 			if err := r.conn.Write(p[:n]); err != nil {
@@ -433,11 +433,10 @@ func TestCloseBeforeRun(t *testing.T) {
 // Close at once, from many sides, while data flows both ways.
 func TestCloseRace(t *testing.T) {
 	eachKind(t, func(t *testing.T, k kind) {
-		s := startServer(t, k, Config{}, echo)
 		recs := make(chan *recorder, 100)
-		s2 := startServer(t, k, Config{}, func(r *recorder) { echo(r); recs <- r })
+		s := startServer(t, k, Config{}, func(r *recorder) { echo(r); recs <- r })
 		for i := range 20 {
-			c := s2.dial()
+			c := s.dial()
 			go func() { c.Write(pattern(200_000)) }()
 			go io.Copy(io.Discard, c)
 			r := <-recs
@@ -452,7 +451,6 @@ func TestCloseRace(t *testing.T) {
 				t.Errorf("closed %d times; %s", r.closed, r.strayed)
 			}
 		}
-		s2.stop()
 		s.stop()
 	})
 }
@@ -521,7 +519,7 @@ func TestFloodDoesNotStarve(t *testing.T) {
 			})
 		}
 		c := s.dial()
-		for range 50 {
+		for range 20 {
 			c.Write([]byte("ping"))
 			c.SetReadDeadline(time.Now().Add(10 * time.Second))
 			if _, err := io.ReadFull(c, make([]byte, 4)); err != nil {
@@ -583,7 +581,7 @@ func TestDescriptorReuse(t *testing.T) {
 			})
 		}
 		var clients sync.WaitGroup
-		rounds := 25
+		rounds := 12
 		if testing.Short() {
 			rounds = 5
 		}
@@ -643,7 +641,7 @@ func TestDescriptorReuse(t *testing.T) {
 // Many small writes from elsewhere while the peer sends: nothing is lost.
 func TestBothWays(t *testing.T) {
 	eachKind(t, func(t *testing.T, k kind) {
-		const n = 20_000
+		const n = 5_000
 		recs := make(chan *recorder, 1)
 		s := startServer(t, k, Config{}, func(r *recorder) { recs <- r })
 		c := s.dial()
