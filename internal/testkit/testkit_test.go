@@ -226,3 +226,79 @@ func TestCA(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// canned answers every packet with the next of its answers, then hangs up.
+type canned struct{ answers [][]byte }
+
+func (canned) Start([]Option) error           { return nil }
+func (canned) Command(string, []Option) error { return nil }
+func (canned) Stop()                          {}
+func (c canned) Serve(end *End, _ string, _ []Option) {
+	buf := make([]byte, 4096)
+	for _, a := range c.answers {
+		if _, err := end.Read(buf); err != nil {
+			return
+		}
+		end.Write(a)
+	}
+	end.Close()
+}
+
+// TestRunnerFindsFaults holds conversations with servers that do wrong.
+func TestRunnerFindsFaults(t *testing.T) {
+	const connack, pingresp = "\x20\x03\x00\x00\x00", "\xd0\x00"
+	for _, c := range []struct {
+		name    string
+		answers []string
+		script  string
+		want    string // in the error of the last line, or of the end
+	}{
+		{"right", []string{connack, pingresp, ""}, "a> CONNECT id=a\na< CONNACK code=0\na> PINGREQ\na< PINGRESP\na> PINGREQ\na< EOF", ""},
+		{"nothing came", []string{connack, "", ""}, "a> CONNECT id=a\na< CONNACK\na> PINGREQ\na< PINGRESP", "received nothing"},
+		{"another packet", []string{connack, pingresp, ""}, "a> CONNECT id=a\na< CONNACK\na> PINGREQ\na< PUBACK id=1", "no PUBACK"},
+		{"another value", []string{connack, ""}, "a> CONNECT id=a\na< CONNACK code=0x87", "code=\"0\", want \"0x87\""},
+		{"not silent", []string{connack, pingresp, ""}, "a> CONNECT id=a\na< CONNACK\na> PINGREQ\na< -", "PINGRESP"},
+		{"left over", []string{connack, pingresp, ""}, "a> CONNECT id=a\na< CONNACK\na> PINGREQ", "PINGRESP"},
+		{"closed", []string{connack}, "a> CONNECT id=a\na< CONNACK", "closed by the server"},
+		{"closed when silence was expected", []string{connack}, "a> CONNECT id=a\na< CONNACK\na< -", "closed by the server"},
+		{"not closed", []string{connack, ""}, "a> CONNECT id=a\na< CONNACK\na< EOF", "not closed"},
+		{"two connacks", []string{connack + connack, ""}, "a> CONNECT id=a\na< CONNACK\na< CONNACK", "second CONNACK"},
+		{"before connack", []string{pingresp, ""}, "a> CONNECT id=a\na< PINGRESP", "before CONNACK"},
+		{"malformed", []string{connack, "\xd1\x00", ""}, "a> CONNECT id=a\na< CONNACK\na> PINGREQ\na< PINGRESP", "flags"},
+		{"too large", []string{connack, "\x30\x09\x00\x01t\x0012345", ""}, "a> CONNECT id=a maximum_packet_size=10\na< CONNACK\na> PINGREQ\na< PUBLISH t", "maximum packet size"},
+		{"id in use", []string{connack, "\x32\x06\x00\x01t\x00\x01\x00\x32\x06\x00\x01t\x00\x01\x00", ""}, "a> CONNECT id=a\na< CONNACK\na> PINGREQ\na< PUBLISH\na< PUBLISH", "in use"},
+		{"receive maximum", []string{connack, "\x32\x06\x00\x01t\x00\x01\x00\x32\x06\x00\x01t\x00\x02\x00", ""}, "a> CONNECT id=a receive_maximum=1\na< CONNACK\na> PINGREQ\na< PUBLISH\na< PUBLISH", "receive maximum"},
+		{"alias", []string{connack, "\x30\x07\x00\x01t\x03\x23\x00\x01", ""}, "a> CONNECT id=a\na< CONNACK\na> PINGREQ\na< PUBLISH t", "alias"},
+		{"after disconnect", []string{connack, "\xe0\x00" + pingresp, ""}, "a> CONNECT id=a\na< CONNACK\na> PINGREQ\na< DISCONNECT\na< PINGRESP", "after DISCONNECT"},
+		{"after refusal", []string{"\x20\x03\x00\x87\x00" + pingresp, ""}, "a> CONNECT id=a\na< CONNACK code=0x87\na< PINGRESP", "after a refusal"},
+		{"reason unasked", []string{connack, "\x40\x08\x00\x01\x00\x04\x1f\x00\x01x", ""}, "a> CONNECT id=a request_problem_info=0\na< CONNACK\na> PINGREQ\na< PUBACK", "Problem Information"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var b canned
+				for _, a := range c.answers {
+					b.answers = append(b.answers, []byte(a))
+				}
+				r := &run{t: t, backend: b, clients: map[string]*client{}, vars: map[string]string{}}
+				var err error
+				for l := range strings.SplitSeq(c.script, "\n") {
+					if err = r.step(l); err != nil {
+						break
+					}
+				}
+				synctest.Wait()
+				for _, cl := range r.clients {
+					if err == nil {
+						err = cl.leftover()
+					}
+					cl.end.Close()
+					cl.readers.Wait()
+				}
+				r.serving.Wait()
+				if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+					t.Errorf("error %v, want %q", err, c.want)
+				}
+			})
+		})
+	}
+}
