@@ -16,6 +16,7 @@ type Matches[S any] struct {
 	used  atomic.Bool   // since the cache's hand last passed
 	state atomic.Uint32 // fresh, then live in the cache, then dead
 	gen   atomic.Uint64 // trie.gen when reads were last found unmoved
+	few   [2]*Set[S]    // room for sets
 }
 
 const (
@@ -32,7 +33,7 @@ func (m *Matches[S]) Topic() string { return m.topic }
 func (m *Matches[S]) Sets() []*Set[S] { return m.sets }
 
 func (m *Matches[S]) bytes() int {
-	return int(unsafe.Sizeof(*m)) + len(m.topic) + len(m.sets)*int(unsafe.Sizeof(m)) + len(m.reads)*int(unsafe.Sizeof(read{}))
+	return int(unsafe.Sizeof(*m)) + len(m.topic) + cap(m.sets)*int(unsafe.Sizeof(m)) + len(m.reads)*int(unsafe.Sizeof(read{}))
 }
 
 // cache keeps Matches by topic name, with a bound on entries and bytes for

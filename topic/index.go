@@ -213,9 +213,7 @@ func (x *Index[S]) match(hash uint64, name []byte, keep bool) *Matches[S] {
 		w.sets = append(w.sets, m.exact)
 	}
 	x.wild.match(w)
-	if len(w.sets) > 0 {
-		m.sets = append(make([]*Set[S], 0, len(w.sets)), w.sets...)
-	}
+	m.sets = append(m.few[:0:len(m.few)], w.sets...)
 	if m.lost = w.lost; !m.lost {
 		m.reads = append(make([]read, 0, len(w.reads)), w.reads...)
 	}

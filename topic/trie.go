@@ -129,12 +129,12 @@ func (t *trie[S]) detach(path uint64, e *edge[S]) {
 	e.parent.literals.Add(-1)
 }
 
-func newEdge[S any](parent, child *node[S], label string) *edge[S] {
+func newEdge[S any](parent, child *node[S], label string) edge[S] {
 	first := strings.IndexByte(label, '/')
 	if first < 0 {
 		first = len(label)
 	}
-	return &edge[S]{parent: parent, child: child, label: label, first: int32(first)}
+	return edge[S]{parent: parent, child: child, label: label, first: int32(first)}
 }
 
 // spot is how far a filter's path goes within the trie.
@@ -222,14 +222,20 @@ func (t *trie[S]) grow(p spot[S], set *Set[S]) {
 		p.place().Store(set)
 		return
 	}
-	n, label := new(node[S]), p.rest
+	// One object: whoever follows the edge looks at the node next.
+	leaf := new(struct {
+		edge edge[S]
+		node node[S]
+	})
+	n, label := &leaf.node, p.rest
 	if prefix, ok := strings.CutSuffix(label, "/#"); ok {
 		label = prefix
 		n.multi.Store(set)
 	} else {
 		n.set.Store(set)
 	}
-	e := newEdge(p.node, n, label)
+	e := &leaf.edge
+	*e = newEdge(p.node, n, label)
 	t.attach(t.level(p.path, label[:e.first]), nil, e)
 }
 
@@ -238,13 +244,13 @@ func (t *trie[S]) grow(p spot[S], set *Set[S]) {
 func (t *trie[S]) split(p spot[S], set *Set[S]) {
 	mid := new(node[S])
 	lower := newEdge(mid, p.edge.child, p.edge.label[p.at+1:])
-	t.attach(t.level(p.path, lower.label[:lower.first]), nil, lower)
+	t.attach(t.level(p.path, lower.label[:lower.first]), nil, &lower)
 	at := p
 	at.node, at.edge = mid, nil
 	t.grow(at, set)
 	// A copy: the label would otherwise hold a filter that may leave.
 	upper := newEdge(p.node, mid, strings.Clone(p.edge.label[:p.at]))
-	t.attach(p.from, p.edge, upper)
+	t.attach(p.from, p.edge, &upper)
 }
 
 // remove takes set out, with the nodes that it leaves empty, and reports
