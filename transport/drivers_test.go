@@ -582,7 +582,7 @@ func TestDescriptorReuse(t *testing.T) {
 		}
 		var clients sync.WaitGroup
 		rounds := 12
-		if testing.Short() {
+		if testing.Short() || raceEnabled {
 			rounds = 5
 		}
 		for id := byte(1); id <= 12; id++ {
