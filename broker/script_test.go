@@ -3,8 +3,11 @@ package broker_test
 import (
 	"bytes"
 	"context"
+	"errors"
+	"flag"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"reflect"
 	"strconv"
 	"strings"
@@ -16,6 +19,7 @@ import (
 	"github.com/sealmq/sealmq/broker"
 	"github.com/sealmq/sealmq/internal/testkit"
 	"github.com/sealmq/sealmq/mqtt"
+	"github.com/sealmq/sealmq/store"
 	"github.com/sealmq/sealmq/store/memory"
 	"github.com/sealmq/sealmq/topic"
 )
@@ -26,6 +30,27 @@ func TestScripts(t *testing.T) {
 	testkit.RunScripts(t, "testdata", func(t testing.TB) testkit.Backend { return &scriptBackend{t: t} })
 }
 
+var (
+	storms    = flag.Int("storms", 60, "how many storms TestStorms goes through")
+	stormSeed = flag.Uint64("storm-seed", 0, "the seed of the first storm")
+)
+
+// TestStorms lets hostile clients do random things beside two that keep to the rules and must notice nothing.
+// clauses: BAD [10] [27] [28] [30]
+func TestStorms(t *testing.T) {
+	for i := range uint64(*storms) {
+		seed := *stormSeed + i
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			rnd := rand.New(rand.NewPCG(seed, 5))
+			b := make([]byte, 2*(50+rnd.IntN(300)))
+			for i := range b {
+				b[i] = byte(rnd.Uint32())
+			}
+			testkit.Storm(t, func(t testing.TB) testkit.Backend { return &scriptBackend{t: t} }, b)
+		})
+	}
+}
+
 type scriptBackend struct {
 	t      testing.TB
 	broker *broker.Broker
@@ -33,7 +58,8 @@ type scriptBackend struct {
 }
 
 func (s *scriptBackend) Start(options []testkit.Option) error {
-	var cfg broker.Config
+	cfg := broker.Config{SysInterval: -1} // a fake clock may run for years
+	var st store.Store = memory.New()
 	a := &scriptAuth{users: map[string]string{}}
 	for _, o := range options {
 		switch o.Key {
@@ -50,6 +76,8 @@ func (s *scriptBackend) Start(options []testkit.Option) error {
 			a.method = o.Value
 		case "unavailable":
 			a.broken = true
+		case "failing_store":
+			st = failingStore{st}
 		default:
 			if !setByTag(reflect.ValueOf(&cfg.Limits).Elem(), o) && !setByTag(reflect.ValueOf(&cfg).Elem(), o) {
 				return fmt.Errorf("server: no setting %q", o.Key)
@@ -58,7 +86,7 @@ func (s *scriptBackend) Start(options []testkit.Option) error {
 	}
 	var err error
 	s.broker, err = broker.New(cfg, broker.Options{
-		Store: memory.New(), Auth: a, Log: slog.New(slog.NewTextHandler(&s.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Store: st, Auth: a, Log: slog.New(slog.NewTextHandler(&s.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	})
 	return err
 }
@@ -143,6 +171,11 @@ func (s *scriptBackend) Stop() {
 		s.t.Errorf("shutdown: %v", err)
 	}
 }
+
+// failingStore keeps no retained message.
+type failingStore struct{ store.Store }
+
+func (failingStore) SetRetained(*store.Message) error { return errors.New("the disk is full") }
 
 // lockedBuffer is a log that may be read while it is written.
 type lockedBuffer struct {

@@ -7,7 +7,8 @@ import (
 
 // wireState holds what every server owes every client, whatever the conversation is about.
 type wireState struct {
-	connack      bool
+	connect      bool // was sent
+	connack      bool // was received
 	refused      bool
 	disconnected bool
 	maxPacket    int
@@ -28,6 +29,10 @@ func (s *wireState) sent(e *encoded) {
 	f := e.fields
 	switch e.kind {
 	case "CONNECT":
+		if s.connect {
+			return // a second one is an error that changes nothing
+		}
+		s.connect = true
 		if v := f.Get("maximum_packet_size"); v != "" {
 			n, _ := strconv.ParseInt(v, 0, 64)
 			if n > 0 {
