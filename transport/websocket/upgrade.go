@@ -20,7 +20,8 @@ const MaxHead = 8 << 10
 // Options says who may upgrade. The zero value is safe. It must not be
 // modified while in use.
 type Options struct {
-	// Paths are the request paths served, compared whole; "*" is every path.
+	// Paths are the request paths served, compared whole and without query; "*"
+	// is every path.
 	// Default: /mqtt and /.
 	Paths []string
 	// Origins are the web pages that may connect, as browsers name them:
@@ -95,7 +96,7 @@ func Upgrade(rw io.ReadWriter, o Options) (leftover []byte, err error) {
 func readHead(r io.Reader, request bool) (head, rest []byte, err error) {
 	buf := make([]byte, 0, 1<<10)
 	seen := 0 // no head ends before it
-	for {
+	for idle := 0; ; {
 		if len(buf) == cap(buf) {
 			buf = slices.Grow(buf, min(cap(buf), MaxHead-cap(buf)))
 		}
@@ -114,13 +115,20 @@ func readHead(r io.Reader, request bool) (head, rest []byte, err error) {
 		}
 		seen = max(0, len(buf)-3)
 		switch {
+		case len(buf) >= MaxHead && !request:
+			return nil, nil, errLongResponse
 		case len(buf) >= MaxHead:
 			return buf, nil, &UpgradeError{CauseTooLong, http.StatusRequestHeaderFieldsTooLarge,
-				fmt.Sprintf("head is longer than %d bytes", MaxHead)}
+				fmt.Sprintf("request is longer than %d bytes", MaxHead)}
 		case err == io.EOF && len(buf) > 0:
 			return nil, nil, io.ErrUnexpectedEOF
 		case err != nil:
 			return nil, nil, err
+		}
+		if idle++; n > 0 {
+			idle = 0
+		} else if idle == 100 {
+			return nil, nil, io.ErrNoProgress
 		}
 	}
 }
@@ -178,7 +186,8 @@ func negotiate(head []byte, answer *bytes.Buffer, o Options) *UpgradeError {
 	malformed := func(what string) error { return refuse(CauseMalformed, http.StatusBadRequest, "%s", what) }
 	u := ws.Upgrader{
 		OnRequest: func(uri []byte) error {
-			if p := string(uri); !o.servesPath(p) {
+			// A query may hold secrets: it is neither compared nor told.
+			if p, _, _ := strings.Cut(string(uri), "?"); !o.servesPath(p) {
 				return refuse(CausePath, http.StatusNotFound, "path %s is not served", quote(p))
 			}
 			return nil
@@ -247,16 +256,12 @@ func negotiate(head []byte, answer *bytes.Buffer, o Options) *UpgradeError {
 	return &UpgradeError{CauseMalformed, http.StatusBadRequest, "request is malformed"}
 }
 
-func (o *Options) servesPath(uri string) bool {
+func (o *Options) servesPath(path string) bool {
 	paths := o.Paths
 	if len(paths) == 0 {
 		paths = []string{"/mqtt", "/"}
 	}
-	if slices.Contains(paths, "*") {
-		return true
-	}
-	u, err := url.ParseRequestURI(uri)
-	return err == nil && slices.Contains(paths, u.Path)
+	return slices.Contains(paths, "*") || slices.Contains(paths, path)
 }
 
 func (o *Options) allowsOrigin(origin, host string) bool {
