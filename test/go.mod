@@ -1,0 +1,16 @@
+module github.com/sealmq/sealmq/test
+
+go 1.26.0
+
+replace github.com/sealmq/sealmq => ..
+
+require (
+	github.com/eclipse/paho.golang v0.23.0
+	github.com/eclipse/paho.mqtt.golang v1.5.1
+)
+
+require (
+	github.com/gorilla/websocket v1.5.3 // indirect
+	golang.org/x/net v0.44.0 // indirect
+	golang.org/x/sync v0.17.0 // indirect
+)
