@@ -49,10 +49,12 @@ func echo(nc net.Conn, o Options) error {
 				return err
 			}
 		}
-		if _, err := nc.Write(out); err != nil {
-			return err
+		if len(out) > 0 {
+			if _, err := nc.Write(out); err != nil {
+				return err
+			}
+			out = out[:0]
 		}
-		out = out[:0]
 		n, err := nc.Read(buf)
 		if err != nil {
 			return err

@@ -46,8 +46,6 @@ const (
 	CloseNoStatus    uint16 = 1005 // no code was given; never sent
 	CloseInvalid     uint16 = 1007 // a close reason that is not UTF-8
 	ClosePolicy      uint16 = 1008
-	CloseTooBig      uint16 = 1009
-	CloseInternal    uint16 = 1011
 )
 
 // MaxHeader is the length of the longest header of a frame, in bytes. A
