@@ -102,7 +102,7 @@ func New(cfg Config, opts ...Option) (*Server, error) {
 	}
 	s.listeners = listeners
 	s.store = memory.New()
-	s.broker, err = broker.New(cfg.Broker, broker.Options{Store: s.store, Auth: o.auth, Log: s.log})
+	s.broker, err = broker.New(cfg.Broker, broker.Options{Store: s.store, Auth: o.auth, Log: s.log, Version: "sealmq version " + Version()})
 	if err != nil {
 		return nil, err
 	}

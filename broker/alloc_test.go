@@ -53,6 +53,9 @@ func benchConn(t testing.TB, b *Broker, id string, v mqtt.Version, filter string
 
 // A short message to n receivers is one allocation, whatever n and whatever the versions.
 func TestPublishAllocations(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector allocates")
+	}
 	for _, n := range []int{0, 1, 100} {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
 			b := benchBroker(t)

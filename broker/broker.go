@@ -27,6 +27,8 @@ type Options struct {
 	Store store.Store        // required
 	Auth  auth.Authenticator // required
 	Log   *slog.Logger       // nil: discarded
+
+	Version string // of the program, for $SYS/broker/version
 }
 
 // Broker routes messages between connections. Make one with New and end it with Shutdown.
@@ -43,6 +45,8 @@ type Broker struct {
 	groups   groupTable
 	retain   [retainStripes]sync.Mutex // orders the retained publishes of one topic
 	seq      atomic.Uint64             // of retained messages
+	known    atomic.Int64              // sessions
+	online   atomic.Int64              // of those, how many have a connection
 
 	workers  sync.Pool
 	counters counters
@@ -55,8 +59,10 @@ type Broker struct {
 
 	life    sync.Mutex
 	closed  bool
-	opening map[*Conn]struct{}
-	tasks   sync.WaitGroup
+	opening map[*Conn]struct{} // connections whose CONNECT has not been accepted
+
+	sysTimer *time.Timer
+	tasks    sync.WaitGroup
 }
 
 const (
@@ -92,6 +98,9 @@ func New(cfg Config, o Options) (*Broker, error) {
 	b.groups.m = make(map[string]*group)
 	b.workers.New = func() any { return newWorker(b) }
 	b.wheel.init(b)
+	if b.cfg.SysInterval > 0 {
+		b.startSys(o.Version)
+	}
 	return b, nil
 }
 
@@ -124,6 +133,9 @@ func (b *Broker) Shutdown(ctx context.Context) error {
 	b.closed = true
 	opening := b.opening
 	b.opening = nil
+	if b.sysTimer != nil {
+		b.sysTimer.Stop()
+	}
 	b.life.Unlock()
 	b.wheel.stop()
 	for c := range opening {
@@ -132,7 +144,7 @@ func (b *Broker) Shutdown(ctx context.Context) error {
 	for _, s := range b.allSessions() {
 		s.stopTimer()
 		if c := s.current(); c != nil {
-			c.kick(mqtt.ServerShuttingDown, "the server is shutting down")
+			c.kick(mqtt.ServerShuttingDown, shuttingDown)
 		}
 	}
 	done := make(chan struct{})
@@ -146,6 +158,14 @@ func (b *Broker) Shutdown(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+const shuttingDown = "the server is shutting down"
+
+func (b *Broker) running() bool {
+	b.life.Lock()
+	defer b.life.Unlock()
+	return !b.closed
 }
 
 func (b *Broker) allSessions() []*session {

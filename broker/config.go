@@ -18,6 +18,10 @@ type Config struct {
 	// OutboundMemory bounds the bytes waiting for all clients together, in outboxes and queues. Above it, messages that
 	// would have to wait are dropped and counted.
 	OutboundMemory int64 `toml:"outbound_memory" unit:"bytes" default:"1GiB" min:"1MiB" max:"1TiB"`
+
+	// SysInterval is how often the topics below $SYS/broker are published. 0 in the file, negative in a program, switches
+	// them off.
+	SysInterval time.Duration `toml:"sys_interval" default:"10s" min:"0s" max:"24h" none:"-1"`
 }
 
 // Limits are what one client may ask of the broker. A zero field means the default given with it; where 0 itself is a
@@ -147,6 +151,7 @@ func (c Config) withDefaults() Config {
 	c.Limits = c.Limits.withDefaults()
 	c.PreAuthMemory = or(c.PreAuthMemory, 64<<20)
 	c.OutboundMemory = or(c.OutboundMemory, 1<<30)
+	c.SysInterval = or(c.SysInterval, 10*time.Second)
 	return c
 }
 
@@ -156,6 +161,7 @@ func (c Config) Validate() error {
 	return errors.Join(
 		between("preauth_memory", d.PreAuthMemory, 1<<20, 4<<30),
 		between("outbound_memory", d.OutboundMemory, 1<<20, 1<<40),
+		between("sys_interval", int64(d.SysInterval/time.Second), 0, 86400),
 		c.Limits.Validate(),
 	)
 }

@@ -320,6 +320,7 @@ func (s *session) detach(w *worker, c *Conn, wl *will) (items []outItem, after f
 		return nil, after
 	}
 	s.conn = nil
+	s.b.online.Add(-1)
 	items = s.out
 	w.queued -= s.outBytes
 	s.out, s.outBytes = nil, 0

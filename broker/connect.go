@@ -43,10 +43,12 @@ func (b *Broker) enter(c *Conn) bool {
 	return true
 }
 
-func (b *Broker) leave(c *Conn) {
+// leave ends the opening of a connection and reports whether the broker still runs.
+func (b *Broker) leave(c *Conn) bool {
 	b.life.Lock()
 	defer b.life.Unlock()
 	delete(b.opening, c)
+	return !b.closed
 }
 
 // hold accounts for n bytes held before CONNECT is accepted, and reports whether the budget allows them.
@@ -328,6 +330,7 @@ func (b *Broker) claim(id string, principal *auth.Principal) (*session, error) {
 			s.claim.Lock()
 			sh.m[id] = s
 			sh.mu.Unlock()
+			b.known.Add(1)
 			return s, nil
 		}
 		sh.mu.Unlock()
@@ -361,6 +364,7 @@ func (b *Broker) bury(s *session) {
 	defer sh.mu.Unlock()
 	if sh.m[s.id] == s {
 		delete(sh.m, s.id)
+		b.known.Add(-1)
 		if err := b.store.DropQueue(s.id); err != nil {
 			b.log.Error("drop queue", "client", s.id, "error", err)
 		}
@@ -407,10 +411,16 @@ func (c *Conn) accept(p *mqtt.Connect, principal *auth.Principal, id string, dat
 	}
 	c.expiry = c.capExpiry(c.expiry)
 	ack := c.connack(p, present, id, keepAlive, data)
+	code := mqtt.Success
 	if int64(len(ack)) > c.maxSend {
+		code = mqtt.PacketTooLarge
+	} else if !b.leave(c) {
+		code = mqtt.ServerShuttingDown
+	}
+	if code != mqtt.Success {
 		b.endIfNew(w, s, present)
 		s.claim.Unlock()
-		return c.refuse(mqtt.PacketTooLarge, "")
+		return c.refuse(code, "")
 	}
 	// From here on the CONNECT's own bytes are not needed; what the client has sent after it waits for the first Data.
 	c.partial = append([]byte(nil), c.partial[used:]...)
@@ -418,6 +428,7 @@ func (c *Conn) accept(p *mqtt.Connect, principal *auth.Principal, id string, dat
 	s.mu.Lock()
 	s.principal = principal
 	s.conn = c
+	b.online.Add(1)
 	s.expiry = c.expiry
 	s.will = nil // [MQTT-3.1.3-9]
 	s.clearTimer()
@@ -432,6 +443,9 @@ func (c *Conn) accept(p *mqtt.Connect, principal *auth.Principal, id string, dat
 	w.count(connected, 1)
 	b.wheel.add(c, keepAlive+keepAlive/2)
 	s.claim.Unlock()
+	if !b.running() { // Shutdown may have looked for connections before this one was on its session
+		c.kick(mqtt.ServerShuttingDown, shuttingDown)
+	}
 	b.log.Info("client connected", c.attrs("principal", principal.Name, "method", principal.Method, "version", p.Version.String(),
 		"clean_start", p.CleanStart, "session_present", present, "keep_alive", p.KeepAlive, "session_expiry", c.expiry)...)
 	return nil

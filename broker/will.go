@@ -1,6 +1,8 @@
 package broker
 
 import (
+	"bytes"
+
 	"github.com/sealmq/sealmq/auth"
 	"github.com/sealmq/sealmq/mqtt"
 )
@@ -47,7 +49,7 @@ func (wl *will) publish(w *worker, s *session) {
 
 // publishable checks a topic name that a client wants to publish to against what no policy can allow.
 func (c *Conn) publishable(name []byte) (mqtt.ReasonCode, string) {
-	if len(name) > 0 && name[0] == '$' && reserved(name) {
+	if len(name) > 0 && name[0] == '$' && reserved(name) && !(c.bridge && bytes.HasPrefix(name, bridgeState)) {
 		return mqtt.NotAuthorized, "the broker alone publishes to this topic"
 	}
 	if c.lim.MaxTopicLevels < 65535 && levels(name) > c.lim.MaxTopicLevels {
@@ -55,6 +57,9 @@ func (c *Conn) publishable(name []byte) (mqtt.ReasonCode, string) {
 	}
 	return mqtt.Success, ""
 }
+
+// bridgeState is where Mosquitto's bridges tell whether they are connected, by will and by retained message.
+var bridgeState = []byte("$SYS/broker/connection/")
 
 // reserved tells topics that only the broker may publish to.
 func reserved(name []byte) bool {
