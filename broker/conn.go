@@ -42,12 +42,16 @@ type Conn struct {
 	since      time.Duration
 
 	// proc is held while packets of this connection are processed, so that whoever ends it from outside waits for them.
-	proc     sync.Mutex
-	gone     bool
-	lost     bool   // by the network: what waits cannot be written
-	partial  []byte // an incomplete packet
-	held     int64  // what it counts for in Broker.preAuth
-	aliasIn  []string
+	proc    sync.Mutex
+	gone    bool
+	lost    bool   // by the network: what waits cannot be written
+	partial []byte // an incomplete packet
+	held    int64  // what it counts for in Broker.preAuth
+	aliasIn []string
+
+	unanswered int // QoS 2 publications of this connection that wait for their PUBREL
+	progress   int // bytes of an incomplete packet not yet counted as a sign of life
+
 	topicBuf []byte
 	will     *will
 	expiry   uint32 // session expiry asked for in CONNECT
@@ -92,8 +96,11 @@ func (c *Conn) Data(p []byte) error {
 		c.w = c.b.worker()
 	}
 	if len(p) > 0 {
-		c.alive.seen(c.b.now())
 		c.w.count(bytesIn, uint64(len(p)))
+		if c.progress += len(p); c.progress >= lifeBytes {
+			c.progress = 0
+			c.alive.seen(c.b.now())
+		}
 	}
 	if len(c.partial) > 0 {
 		var err error
@@ -110,6 +117,10 @@ func (c *Conn) Data(p []byte) error {
 	}
 	return nil
 }
+
+// lifeBytes is how much of an incomplete packet counts for keep alive as a packet does: a large one over a slow link
+// takes its time [MQTT-3.1.2-22].
+const lifeBytes = 1 << 10
 
 // join completes a packet that began in an earlier event and returns the bytes after it.
 func (c *Conn) join(p []byte) ([]byte, error) {
@@ -168,6 +179,7 @@ func (c *Conn) fits(h mqtt.Header) error {
 
 // packets processes every complete packet of p and returns the rest.
 func (c *Conn) packets(p []byte) ([]byte, error) {
+	alive := false
 	for len(p) > 0 {
 		h, err := mqtt.ParseHeader(p)
 		if err == mqtt.ErrIncomplete {
@@ -182,6 +194,11 @@ func (c *Conn) packets(p []byte) ([]byte, error) {
 		end := h.Size + h.Length
 		if len(p) < end {
 			return p, nil
+		}
+		if !alive {
+			alive = true
+			c.progress = 0
+			c.alive.seen(c.b.now())
 		}
 		if err := c.packet(h, p[h.Size:end]); err != nil {
 			return nil, err

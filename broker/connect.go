@@ -270,7 +270,11 @@ func (c *Conn) authenticate(r io.Reader, p *mqtt.Connect, cred *auth.Credentials
 		if principal != nil {
 			return principal, reply, nil
 		}
-		c.link.Write(c.auth(mqtt.ContinueAuthentication, reply)) // [MQTT-4.12.0-2]
+		question := c.auth(mqtt.ContinueAuthentication, reply) // [MQTT-4.12.0-2]
+		if int64(len(question)) > c.maxSend {
+			return nil, nil, c.refuse(mqtt.PacketTooLarge, "")
+		}
+		c.link.Write(question)
 		h, err := c.read(r)
 		if err != nil {
 			return nil, nil, c.refuseRead(err)
@@ -374,26 +378,7 @@ func (b *Broker) bury(s *session) {
 // accept puts the connection on its session and answers with CONNACK.
 func (c *Conn) accept(p *mqtt.Connect, principal *auth.Principal, id string, data []byte, used int) error {
 	b := c.b
-	w := b.worker()
-	defer b.release(w)
-	s, err := b.claim(id, principal)
-	if err != nil {
-		return c.refuseAuth(err)
-	}
-	if p.CleanStart && !s.fresh { // [MQTT-3.1.2-4]
-		s.mu.Lock()
-		after := s.end(w)
-		s.mu.Unlock()
-		after()
-		s.claim.Unlock()
-		if s, err = b.claim(id, principal); err != nil {
-			return c.refuseAuth(err)
-		}
-	}
-	present := !s.fresh
-	s.fresh = false
-
-	c.sess, c.since = s, b.now()
+	c.since = b.now()
 	c.window = c.lim.MaxInflight
 	keepAlive := time.Duration(p.KeepAlive) * time.Second
 	if c.lim.MaxKeepAlive > 0 && (keepAlive == 0 || keepAlive > c.lim.MaxKeepAlive) {
@@ -410,18 +395,35 @@ func (c *Conn) accept(p *mqtt.Connect, principal *auth.Principal, id string, dat
 		c.expiry = forever
 	}
 	c.expiry = c.capExpiry(c.expiry)
-	ack := c.connack(p, present, id, keepAlive, data)
-	code := mqtt.Success
-	if int64(len(ack)) > c.maxSend {
-		code = mqtt.PacketTooLarge
-	} else if !b.leave(c) {
-		code = mqtt.ServerShuttingDown
+	// Whatever may speak against the client comes before the session of another connection is touched.
+	ack := c.connack(p, id, keepAlive, data)
+	if int64(ack.Size(p.Version)) > c.maxSend {
+		return c.refuse(mqtt.PacketTooLarge, "")
 	}
-	if code != mqtt.Success {
-		b.endIfNew(w, s, present)
+	if !b.leave(c) {
+		return c.refuse(mqtt.ServerShuttingDown, "")
+	}
+
+	w := b.worker()
+	defer b.release(w)
+	s, err := b.claim(id, principal)
+	if err != nil {
+		return c.refuseAuth(err)
+	}
+	if p.CleanStart && !s.fresh { // [MQTT-3.1.2-4]
+		s.mu.Lock()
+		after := s.end(w)
+		s.mu.Unlock()
+		after()
 		s.claim.Unlock()
-		return c.refuse(code, "")
+		if s, err = b.claim(id, principal); err != nil {
+			return c.refuseAuth(err)
+		}
 	}
+	ack.SessionPresent = !s.fresh
+	s.fresh = false
+	s.epoch++
+	c.sess = s
 	// From here on the CONNECT's own bytes are not needed; what the client has sent after it waits for the first Data.
 	c.partial = append([]byte(nil), c.partial[used:]...)
 
@@ -437,7 +439,7 @@ func (c *Conn) accept(p *mqtt.Connect, principal *auth.Principal, id string, dat
 			sub.share.move(sub, true)
 		}
 	}
-	s.emit(w, encoded(ack)) // before anything else [MQTT-3.2.0-1]
+	s.emit(w, encoded(ack.Append(nil, p.Version))) // before anything else [MQTT-3.2.0-1]
 	s.fill(w)
 	s.mu.Unlock()
 	w.count(connected, 1)
@@ -447,19 +449,8 @@ func (c *Conn) accept(p *mqtt.Connect, principal *auth.Principal, id string, dat
 		c.kick(mqtt.ServerShuttingDown, shuttingDown)
 	}
 	b.log.Info("client connected", c.attrs("principal", principal.Name, "method", principal.Method, "version", p.Version.String(),
-		"clean_start", p.CleanStart, "session_present", present, "keep_alive", p.KeepAlive, "session_expiry", c.expiry)...)
+		"clean_start", p.CleanStart, "session_present", ack.SessionPresent, "keep_alive", p.KeepAlive, "session_expiry", c.expiry)...)
 	return nil
-}
-
-// endIfNew ends a session that was made for a CONNECT which then failed.
-func (b *Broker) endIfNew(w *worker, s *session, present bool) {
-	if present {
-		return
-	}
-	s.mu.Lock()
-	after := s.end(w)
-	s.mu.Unlock()
-	after()
 }
 
 // capExpiry applies max_session_expiry.
@@ -470,11 +461,11 @@ func (c *Conn) capExpiry(seconds uint32) uint32 {
 	return seconds
 }
 
-// connack encodes the acceptance, with what differs from the standard's defaults or from what the client asked for.
-func (c *Conn) connack(p *mqtt.Connect, present bool, id string, keepAlive time.Duration, data []byte) []byte {
-	a := mqtt.Connack{SessionPresent: present}
+// connack prepares the acceptance, with what differs from the standard's defaults or from what the client asked for.
+func (c *Conn) connack(p *mqtt.Connect, id string, keepAlive time.Duration, data []byte) mqtt.Connack {
+	var a mqtt.Connack
 	if p.Version != mqtt.V5 {
-		return a.Append(nil, p.Version)
+		return a
 	}
 	q := &a.Props
 	set := func(when bool, prop mqtt.Property) {
@@ -501,7 +492,7 @@ func (c *Conn) connack(p *mqtt.Connect, present bool, id string, keepAlive time.
 	set(lim.NoShared, mqtt.PropSharedAvailable)
 	q.ServerKeepAlive = uint16(keepAlive / time.Second)
 	set(keepAlive != time.Duration(p.KeepAlive)*time.Second, mqtt.PropServerKeepAlive)
-	if p.Props.RequestResponseInfo == 1 { // [MQTT-3.1.2-28]
+	if p.Props.RequestResponseInfo == 1 && !strings.ContainsAny(id, "+#") { // [MQTT-3.1.2-28]
 		q.ResponseInfo = []byte("response/" + id)
 		q.Set(mqtt.PropResponseInfo)
 	}
@@ -513,5 +504,5 @@ func (c *Conn) connack(p *mqtt.Connect, present bool, id string, keepAlive time.
 			q.Set(mqtt.PropAuthData)
 		}
 	}
-	return a.Append(nil, mqtt.V5)
+	return a
 }

@@ -69,15 +69,8 @@ func (c *Conn) onPublish(flags uint8, body []byte) error {
 	}
 	s := c.sess
 	if p.QoS > 0 {
-		if _, again := s.received2[p.PacketID]; again {
-			if p.QoS == 1 {
-				return c.fail(violation(mqtt.ProtocolError, "PUBLISH with QoS 1 and a packet identifier in use for QoS 2"))
-			}
-			c.answer(control(mqtt.PUBREC, p.PacketID, mqtt.Success)) // [MQTT-4.3.3-10]
-			return nil
-		}
-		if c.version == mqtt.V5 && len(s.received2) >= c.lim.ReceiveMaximum { // [MQTT-3.3.4-8]
-			return c.fail(violation(mqtt.ReceiveMaximumExceeded, "more than %d publications without an answer", c.lim.ReceiveMaximum))
+		if done, err := c.repeated(p); done || err != nil {
+			return err
 		}
 	}
 
@@ -115,13 +108,64 @@ func (c *Conn) onPublish(flags uint8, body []byte) error {
 	case 1:
 		c.answer(control(mqtt.PUBACK, p.PacketID, code)) // [MQTT-4.3.2-4]
 	case 2:
-		if s.received2 == nil {
-			s.received2 = make(map[uint16]struct{})
-		}
-		s.received2[p.PacketID] = struct{}{}
+		c.remember(p.PacketID)
 		c.answer(control(mqtt.PUBREC, p.PacketID, code)) // [MQTT-4.3.3-8]
 	}
 	return nil
+}
+
+// repeated handles a QoS 1 or 2 PUBLISH whose packet identifier is known, and reports whether it is done with, and
+// checks the client's quota.
+func (c *Conn) repeated(p *mqtt.Publish) (done bool, err error) {
+	s := c.sess
+	epoch, known := s.received2[p.PacketID]
+	counts := c.version == mqtt.V5 && (!known || epoch != s.epoch)
+	if counts && c.unanswered >= c.lim.ReceiveMaximum { // [MQTT-3.3.4-8]
+		return false, c.fail(violation(mqtt.ReceiveMaximumExceeded, "more than %d publications without an answer", c.lim.ReceiveMaximum))
+	}
+	switch {
+	case !known:
+		return false, nil
+	case p.QoS == 2: // [MQTT-4.3.3-10]
+		c.remember(p.PacketID)
+		c.answer(control(mqtt.PUBREC, p.PacketID, mqtt.Success))
+		return true, nil
+	case c.version == mqtt.V5:
+		c.answer(control(mqtt.PUBACK, p.PacketID, mqtt.PacketIDInUse))
+		return true, nil
+	}
+	c.forget(p.PacketID) // the client has lost its state and uses the identifier for something else
+	return false, nil
+}
+
+// remember notes the packet identifier of a QoS 2 message that waits for PUBREL. The client's quota counts those of
+// this connection alone, section 4.9.
+func (c *Conn) remember(id uint16) {
+	s := c.sess
+	if s.received2 == nil {
+		s.received2 = make(map[uint16]uint32)
+	}
+	if epoch, ok := s.received2[id]; !ok || epoch != s.epoch {
+		c.unanswered++
+	}
+	s.received2[id] = s.epoch
+}
+
+// forget is the opposite of remember. It reports whether the identifier was known.
+func (c *Conn) forget(id uint16) bool {
+	s := c.sess
+	epoch, ok := s.received2[id]
+	if !ok {
+		return false
+	}
+	if epoch == s.epoch {
+		c.unanswered--
+	}
+	delete(s.received2, id)
+	if len(s.received2) == 0 {
+		s.received2 = nil
+	}
+	return true
 }
 
 // unalias returns the topic name of a PUBLISH and notes its alias.
@@ -170,10 +214,7 @@ func (c *Conn) refusePublish(p *mqtt.Publish, name []byte, code mqtt.ReasonCode,
 		}
 	case c.version != mqtt.V5:
 		if p.QoS == 2 {
-			if c.sess.received2 == nil {
-				c.sess.received2 = make(map[uint16]struct{})
-			}
-			c.sess.received2[p.PacketID] = struct{}{}
+			c.remember(p.PacketID)
 		}
 		c.answer(control(answer, p.PacketID, mqtt.Success))
 	default:
@@ -210,12 +251,7 @@ func (c *Conn) onAck(h mqtt.Header, body []byte) error {
 		s.acked(w, a.PacketID, mqtt.PUBCOMP)
 	case mqtt.PUBREL:
 		code := mqtt.Success
-		if _, ok := s.received2[a.PacketID]; ok {
-			delete(s.received2, a.PacketID) // [MQTT-4.3.3-12]
-			if len(s.received2) == 0 {
-				s.received2 = nil
-			}
-		} else {
+		if !c.forget(a.PacketID) { // [MQTT-4.3.3-12]
 			code = mqtt.PacketIDNotFound
 		}
 		c.answer(control(mqtt.PUBCOMP, a.PacketID, code)) // [MQTT-4.3.3-11]
@@ -253,11 +289,14 @@ func (c *Conn) onSubscribe(flags uint8, body []byte) error {
 	if p.Props.Has(mqtt.PropSubscriptionIDs) && c.lim.NoSubscriptionIDs {
 		return c.fail(violation(mqtt.SubscriptionIDsNotSupported, "subscription identifiers are switched off here"))
 	}
+	ack := mqtt.Suback{PacketID: p.PacketID, Codes: make([]mqtt.ReasonCode, len(p.Filters))}
+	if err := c.answerable(ack.Size(c.version)); err != nil {
+		return err
+	}
 	id := uint32(0)
 	if p.Props.Has(mqtt.PropSubscriptionIDs) && len(p.Props.SubscriptionIDs) > 0 {
 		id = p.Props.SubscriptionIDs[0]
 	}
-	ack := mqtt.Suback{PacketID: p.PacketID, Codes: make([]mqtt.ReasonCode, len(p.Filters))}
 	var replays []replay
 	for i := range p.Filters {
 		f := &p.Filters[i]
@@ -293,12 +332,24 @@ func (c *Conn) onUnsubscribe(flags uint8, body []byte) error {
 		return c.fail(err)
 	}
 	ack := mqtt.Unsuback{PacketID: p.PacketID, Codes: make([]mqtt.ReasonCode, len(p.Filters))}
+	if err := c.answerable(ack.Size(c.version)); err != nil {
+		return err
+	}
 	for i, f := range p.Filters {
 		if !c.unsubscribe(string(f)) {
 			ack.Codes[i] = mqtt.NoSubscriptionExisted
 		}
 	}
 	c.answer(encoded(ack.Append(nil, c.version))) // [MQTT-3.10.4-4]
+	return nil
+}
+
+// answerable ends the connection when the answer to a packet, which cannot be made shorter, is larger than the client
+// takes [MQTT-3.1.2-24]. Nothing has been done for the packet yet.
+func (c *Conn) answerable(size int) error {
+	if int64(size) > c.maxSend {
+		return c.fail(violation(mqtt.PacketTooLarge, "the answer has %d bytes, more than the client's maximum packet size", size))
+	}
 	return nil
 }
 

@@ -84,10 +84,15 @@ func (c *Conn) reauthenticate(x auth.Exchange, data []byte) {
 	if principal != nil {
 		code, c.reauth = mqtt.Success, nil
 	}
+	answer := c.auth(code, reply)
+	if int64(len(answer)) > c.maxSend {
+		c.end(c.disconnect(mqtt.PacketTooLarge, ""), true)
+		return
+	}
 	s.mu.Lock()
 	if principal != nil {
 		s.principal = principal
 	}
-	s.emit(w, encoded(c.auth(code, reply)))
+	s.emit(w, encoded(answer))
 	s.mu.Unlock()
 }

@@ -45,11 +45,11 @@ func (s *session) fillReplays(w *worker, now int64) {
 				return
 			}
 			m := s.retainedNow(r.list[0], now)
-			if m == nil || !s.mayReceive(w, m) {
+			o := r.sub.options()
+			if m == nil || o.noLocal() && m.From != nil && *m.From == s.id || !s.mayReceive(w, m) { // [MQTT-3.8.3-3]
 				r.list[0], r.list = nil, r.list[1:]
 				continue
 			}
-			o := r.sub.options()
 			d := delivery{ids: r.sub.ids(), qos: min(m.QoS, o.qos()), retain: true, wait: true} // [MQTT311 MQTT-3.3.1-8]
 			if d.qos > 0 {
 				if s.waiting() > 0 || !s.inflight.room(s.conn.window, s.conn.lim.MaxOutbound) {
@@ -87,7 +87,8 @@ func (s *session) keepReplays(w *worker) {
 	for _, r := range s.replays {
 		for _, old := range r.list {
 			o := r.sub.options()
-			if m := s.retainedNow(old, now); m != nil && min(m.QoS, o.qos()) > 0 {
+			m := s.retainedNow(old, now)
+			if m != nil && !(o.noLocal() && m.From != nil && *m.From == s.id) && min(m.QoS, o.qos()) > 0 {
 				s.enqueue(w, m, delivery{ids: r.sub.ids(), qos: min(m.QoS, o.qos()), retain: true, wait: true})
 			}
 		}

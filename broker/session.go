@@ -21,7 +21,8 @@ type session struct {
 	fresh bool       // made for the CONNECT under way; under claim
 
 	// received2 holds the packet identifiers of QoS 2 messages that were routed and wait for their PUBREL.
-	received2 map[uint16]struct{}
+	received2 map[uint16]uint32 // its value is the epoch in which it came last
+	epoch     uint32            // counts connections
 
 	mu        sync.Mutex
 	dead      bool // ended: nothing may be added
@@ -164,7 +165,7 @@ func (s *session) fill(w *worker) {
 	}
 	now := int64(s.b.now())
 	f := &s.inflight
-	for f.resend < f.n {
+	for f.resend < f.len() {
 		i := f.resend
 		fl := f.at(i)
 		switch fl.state {
@@ -217,7 +218,7 @@ func (s *session) fill(w *worker) {
 func (s *session) acked(w *worker, id uint16, t mqtt.Type) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	i := s.inflight.slot(id)
+	i := s.inflight.find(id)
 	if i < 0 {
 		return false
 	}
@@ -237,7 +238,7 @@ func (s *session) acked(w *worker, id uint16, t mqtt.Type) bool {
 		}
 	}
 	s.inflight.finish(i)
-	if s.inflight.resend < s.inflight.n || s.waiting() > 0 || len(s.replays) > 0 {
+	if s.inflight.resend < s.inflight.len() || s.waiting() > 0 || len(s.replays) > 0 {
 		s.fill(w)
 	}
 	return true
@@ -248,7 +249,7 @@ func (s *session) acked(w *worker, id uint16, t mqtt.Type) bool {
 func (s *session) recorded(w *worker, id uint16) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	i := s.inflight.slot(id)
+	i := s.inflight.find(id)
 	if i < 0 || s.inflight.at(i).qos != 2 {
 		s.emit(w, control(mqtt.PUBREL, id, mqtt.PacketIDNotFound))
 		return false
@@ -266,7 +267,7 @@ func (s *session) drop(w *worker, ids []uint16) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, id := range ids {
-		if i := s.inflight.slot(id); i >= 0 {
+		if i := s.inflight.find(id); i >= 0 {
 			s.inflight.finish(i)
 		}
 	}
@@ -314,7 +315,7 @@ type orphan struct {
 func (s *session) orphans(w *worker, leaving func(*group) bool, all bool) []orphan {
 	var rest []orphan
 	if all {
-		for i := range s.inflight.n {
+		for i := range s.inflight.len() {
 			fl := s.inflight.at(i)
 			if fl.share != nil && fl.m != nil && (!fl.sent || fl.qos == 1) {
 				rest = append(rest, orphan{fl.share, fl.m})

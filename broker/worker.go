@@ -151,6 +151,10 @@ func (w *worker) routeRetained(match *topic.Matches[subscription]) error {
 	} else {
 		m := w.message()
 		m.Seq = w.b.seq.Add(1)
+		if w.pub.from != nil {
+			id := w.pub.from.id
+			m.From = &id
+		}
 		if err := w.b.store.SetRetained(m); err != nil { // [MQTT-3.3.1-5]
 			return err
 		}

@@ -4,9 +4,10 @@ package store
 type Message struct {
 	Topic   string
 	Payload []byte
-	Props   []byte // encoded MQTT 5 properties that every receiver gets unaltered
-	Expires int64  // nanoseconds on the broker's clock after which it must not be sent; 0: never
-	Seq     uint64 // order of retained messages; 0 for others
+	Props   []byte  // encoded MQTT 5 properties that every receiver gets unaltered
+	Expires int64   // nanoseconds on the broker's clock after which it must not be sent; 0: never
+	Seq     uint64  // order of retained messages; 0 for others
+	From    *string // client identifier of the publisher of a retained message; nil for others
 	QoS     uint8
 	Retain  bool // the publisher's RETAIN flag
 }
@@ -37,28 +38,28 @@ func newMessage(n int) (*Message, []byte) {
 	switch {
 	case n == 0:
 		return new(Message), nil
-	case n <= 24:
+	case n <= 16:
 		x := new(struct {
 			m Message
-			b [24]byte
+			b [16]byte
 		})
 		return &x.m, x.b[:0]
-	case n <= 72:
+	case n <= 64:
 		x := new(struct {
 			m Message
-			b [72]byte
+			b [64]byte
 		})
 		return &x.m, x.b[:0]
-	case n <= 168:
+	case n <= 160:
 		x := new(struct {
 			m Message
-			b [168]byte
+			b [160]byte
 		})
 		return &x.m, x.b[:0]
-	case n <= 424:
+	case n <= 416:
 		x := new(struct {
 			m Message
-			b [424]byte
+			b [416]byte
 		})
 		return &x.m, x.b[:0]
 	}
