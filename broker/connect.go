@@ -388,7 +388,7 @@ func (c *Conn) accept(p *mqtt.Connect, principal *auth.Principal, id string, dat
 	if p.Version == mqtt.V5 {
 		c.expiry = p.Props.SessionExpiry
 		if p.Props.Has(mqtt.PropReceiveMaximum) {
-			c.window = min(c.window, int(p.Props.ReceiveMaximum)) // [MQTT-3.3.4-7]
+			c.window = min(c.window, int(p.Props.ReceiveMaximum)) // [MQTT-3.3.4-9]
 		}
 		c.aliasMax = uint16(min(int(p.Props.TopicAliasMaximum), c.lim.TopicAliasMaximumSend)) // [MQTT-3.1.2-26]
 	} else if !p.CleanStart {

@@ -120,7 +120,7 @@ func (c *Conn) repeated(p *mqtt.Publish) (done bool, err error) {
 	s := c.sess
 	epoch, known := s.received2[p.PacketID]
 	counts := c.version == mqtt.V5 && (!known || epoch != s.epoch)
-	if counts && c.unanswered >= c.lim.ReceiveMaximum { // [MQTT-3.3.4-8]
+	if counts && c.unanswered >= c.lim.ReceiveMaximum { // [MQTT-3.3.4-7]
 		return false, c.fail(violation(mqtt.ReceiveMaximumExceeded, "more than %d publications without an answer", c.lim.ReceiveMaximum))
 	}
 	switch {
