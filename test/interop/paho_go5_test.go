@@ -20,6 +20,10 @@ func (pahoGo5) need(*testing.T) {}
 
 func (pahoGo5) versions() []version { return []version{v5} }
 
+// sendsNoWillContentType: of a will's properties paho.golang 0.23 writes those
+// that a CONNECT has, too.
+func (pahoGo5) sendsNoWillContentType() {}
+
 func (pahoGo5) connect(ctx context.Context, s session, cfg paho.ClientConfig) (c *paho.Client, raw net.Conn, err error) {
 	raw, conn, err := dial(s.Server)
 	if err != nil {

@@ -108,8 +108,10 @@ func dial(e endpoint) (raw, conn net.Conn, err error) {
 	if err == nil {
 		cfg.RootCAs.AppendCertsFromPEM(ca)
 		if e.cert != "" {
-			cfg.Certificates = make([]tls.Certificate, 1)
-			cfg.Certificates[0], err = tls.LoadX509KeyPair(e.cert, e.key)
+			var own tls.Certificate
+			own, err = tls.LoadX509KeyPair(e.cert, e.key)
+			// Sent even when the server has not named its CA as acceptable.
+			cfg.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &own, nil }
 		}
 	}
 	secure := tls.Client(raw, cfg)

@@ -99,8 +99,10 @@ func retained(t *testing.T, x *cell) {
 func willOf(x *cell) *message {
 	w := message{Topic: x.topic("will"), Payload: []byte("gone"), QoS: 1}
 	if x.version == v5 {
-		w.ContentType = "text/plain"
 		w.User = []string{"why:lost"}
+		if _, ok := x.client.(interface{ sendsNoWillContentType() }); !ok {
+			w.ContentType = "text/plain"
+		}
 	}
 	return &w
 }

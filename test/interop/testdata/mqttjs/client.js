@@ -89,9 +89,9 @@ function open (c) {
           if (v5) o.properties = propertiesOf(m)
           await client.publishAsync(m.Topic, payloadOf(m), o)
         }
-        await client.endAsync()
       }
       tell(c.Call, 'ready')
+      if (c.Op === 'publish') client.end()
     } catch (e) {
       tell(c.Call, 'error', { Error: String(e) })
     }
