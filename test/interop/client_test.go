@@ -24,9 +24,9 @@ func (v version) String() string {
 
 // client is one MQTT implementation as the scenarios see it.
 type client interface {
-	// need skips the test with a reason when the client is not installed.
-	// What it starts ends with the test.
-	need(t *testing.T)
+	// start readies the client until the end of the test. The reason is why it
+	// cannot be: a package that is not installed.
+	start(t *testing.T) (missing string)
 	versions() []version
 	// listen connects, subscribes, and returns after the SUBACK.
 	listen(t *testing.T, s session, subs ...subscription) (*listener, error)

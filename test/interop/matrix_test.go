@@ -27,7 +27,9 @@ func newCell(c client, v version, b *broker, e endpoint) *cell {
 // TLS and in the clear.
 func matrix(t *testing.T, c client) {
 	t.Parallel()
-	c.need(t)
+	if missing := c.start(t); missing != "" {
+		t.Skip("skipped: " + missing)
+	}
 	b := startBroker(t)
 	for _, e := range []endpoint{b.tls, b.plain} {
 		for _, v := range c.versions() {

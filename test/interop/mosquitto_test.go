@@ -1,6 +1,7 @@
 package interop
 
 import (
+	"fmt"
 	"os/exec"
 	"testing"
 )
@@ -23,10 +24,17 @@ func mosquitto() client {
 // stopKeepsWill: on SIGTERM mosquitto_sub sends reason 0x04 where it can.
 func (mosquittoTools) stopKeepsWill(v version) bool { return v == v5 }
 
-func (mosquittoTools) need(t *testing.T) {
-	for _, tool := range []string{"mosquitto_pub", "mosquitto_sub", "stdbuf"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			t.Skipf("skipped: %v; needs the Debian packages mosquitto-clients and coreutils", err)
+func (mosquittoTools) start(*testing.T) (missing string) {
+	return missingPrograms("mosquitto-clients and coreutils", "mosquitto_pub", "mosquitto_sub", "stdbuf")
+}
+
+// missingPrograms says which of them cannot be found, and the Debian packages
+// that bring them.
+func missingPrograms(packages string, programs ...string) string {
+	for _, name := range programs {
+		if _, err := exec.LookPath(name); err != nil {
+			return fmt.Sprintf("%v; needs the Debian packages %s", err, packages)
 		}
 	}
+	return ""
 }

@@ -17,19 +17,18 @@ func TestMQTTjs(t *testing.T) { matrix(t, &mqttJS{}) }
 
 type mqttJS struct{ *remote }
 
-func (c *mqttJS) need(t *testing.T) {
-	for _, tool := range []string{"node", "npm"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			t.Skipf("skipped: %v; needs the Debian packages nodejs (18 or later) and npm", err)
-		}
+func (c *mqttJS) start(t *testing.T) (missing string) {
+	if missing := missingPrograms("nodejs (18 or later) and npm", "node", "npm"); missing != "" {
+		return missing
 	}
 	modules, err := installMQTTjs(t)
 	if err != nil {
-		t.Skipf("skipped: %v; needs the npm package mqtt 5.16.0 from the registry or npm's cache", err)
+		return fmt.Sprintf("%v; needs the npm package mqtt 5.16.0 from the registry or npm's cache", err)
 	}
 	cmd := exec.Command("node", filepath.Join("testdata", "mqttjs", "client.js"))
 	cmd.Env = append(os.Environ(), "NODE_PATH="+modules)
 	c.remote = startRemote(t, cmd)
+	return ""
 }
 
 func (*mqttJS) versions() []version { return []version{v31, v311, v5} }

@@ -16,7 +16,7 @@ func TestPahoGo5(t *testing.T) { matrix(t, pahoGo5{}) }
 // pahoGo5 is paho.golang, which speaks MQTT 5.
 type pahoGo5 struct{}
 
-func (pahoGo5) need(*testing.T) {}
+func (pahoGo5) start(*testing.T) (missing string) { return "" }
 
 func (pahoGo5) versions() []version { return []version{v5} }
 

@@ -1,6 +1,7 @@
 package interop
 
 import (
+	"fmt"
 	"os/exec"
 	"path/filepath"
 	"testing"
@@ -13,11 +14,12 @@ type pahoPython struct{ *remote }
 // debianPython is the interpreter for which Debian packages paho.
 const debianPython = "/usr/bin/python3"
 
-func (c *pahoPython) need(t *testing.T) {
+func (c *pahoPython) start(t *testing.T) (missing string) {
 	if out, err := exec.Command(debianPython, "-c", "import paho.mqtt.client").CombinedOutput(); err != nil {
-		t.Skipf("skipped: %s cannot import paho.mqtt.client (%v); needs the Debian package python3-paho-mqtt\n%s", debianPython, err, out)
+		return fmt.Sprintf("%s cannot import paho.mqtt.client (%v); needs the Debian package python3-paho-mqtt\n%s", debianPython, err, out)
 	}
 	c.remote = startRemote(t, exec.Command(debianPython, filepath.Join("testdata", "paho_client.py")))
+	return ""
 }
 
 func (*pahoPython) versions() []version { return []version{v31, v311, v5} }
