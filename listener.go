@@ -115,17 +115,22 @@ func (s *Server) refused(listener string, err error) {
 	if !ok {
 		return
 	}
-	level, attrs := slog.LevelWarn, []any{"listener", listener}
+	what, level, attrs := "tls handshake refused", slog.LevelWarn, []any{"listener", listener}
 	var he *transport.HandshakeError
 	if errors.As(err, &he) {
 		if he.Cause == transport.CauseNothingSent || he.Cause == transport.CauseClosed {
 			level = slog.LevelDebug
 		}
-		var versions []string
-		for _, v := range he.Versions {
-			versions = append(versions, tls.VersionName(v))
+		attrs = append(attrs, "peer", he.Addr, "cause", string(he.Cause), "sni", he.ServerName)
+		if he.Upgrade {
+			what = "websocket upgrade refused"
+		} else {
+			var versions []string
+			for _, v := range he.Versions {
+				versions = append(versions, tls.VersionName(v))
+			}
+			attrs = append(attrs, "versions", versions)
 		}
-		attrs = append(attrs, "peer", he.Addr, "cause", string(he.Cause), "sni", he.ServerName, "versions", versions)
 		if he.Alert >= 0 {
 			attrs = append(attrs, "alert", he.Alert)
 		}
@@ -134,7 +139,7 @@ func (s *Server) refused(listener string, err error) {
 	if suppressed > 0 {
 		attrs = append(attrs, "not_logged_before", suppressed)
 	}
-	s.log.Log(s.stop, level, "tls handshake refused", append(attrs, "error", err)...)
+	s.log.Log(s.stop, level, what, append(attrs, "error", err)...)
 }
 
 func peerOf(p transport.Peer, anonymous bool) auth.Peer {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"reflect"
 	"slices"
 )
 
@@ -76,7 +77,7 @@ func (s *Server) swap(fresh []*listener) error {
 		result []*listener
 	)
 	for _, l := range fresh {
-		i := slices.IndexFunc(gone, func(o *listener) bool { return o.cfg.Config == l.cfg.Config })
+		i := slices.IndexFunc(gone, func(o *listener) bool { return reflect.DeepEqual(o.cfg.Config, l.cfg.Config) })
 		if i < 0 {
 			opened = append(opened, l)
 			result = append(result, l)

@@ -38,7 +38,7 @@ func (s sinkHandler) Closed(error) {}
 func benchKinds(b *testing.B, f func(b *testing.B, k kind)) {
 	for _, d := range testDrivers() {
 		for _, v := range []uint16{0, tls.VersionTLS13} {
-			k := kind{d, v}
+			k := kind{driver: d, tls: v}
 			b.Run(k.String(), func(b *testing.B) { f(b, k) })
 		}
 	}
@@ -168,7 +168,7 @@ func TestIdleMemory(t *testing.T) {
 			runtime.ReadMemStats(&m)
 			return m.HeapAlloc, m.StackInuse
 		}
-		if k.tls != 0 {
+		if k.tls != 0 || k.ws {
 			for i := range conns {
 				conns[i] = s.wrap(conns[i])
 				conns[i].Write([]byte("x"))

@@ -132,9 +132,15 @@ func (c *conn) tell(err error) (state uint32) {
 	return state
 }
 
-// sayGoodbye queues close_notify; crypto/tls does so once, and not before the
-// handshake is complete.
+// sayGoodbye queues the close frame and close_notify, once; crypto/tls not
+// before the handshake is complete.
 func (c *conn) sayGoodbye() {
+	c.mu.Lock()
+	ws := c.ws
+	c.mu.Unlock()
+	if ws != nil {
+		c.sendClose()
+	}
 	if c.tls != nil {
 		c.tls.CloseWrite()
 	}

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/url"
+	"strings"
 	"time"
 )
 
@@ -24,11 +26,26 @@ type Config struct {
 	// required, optional or none.
 	ClientCertificates ClientCertificates `toml:"client_certificates" default:"required"`
 
+	// WebSocket carries MQTT in WebSocket frames, as clients in web pages must
+	// and others may: wss://, or ws:// without TLS.
+	WebSocket bool `toml:"websocket"`
+
+	// WebSocketPaths are the paths that a WebSocket client may ask for; "*" is
+	// every path. Empty: /mqtt and /.
+	WebSocketPaths []string `toml:"websocket_paths"`
+
+	// WebSocketOrigins are the web pages that may connect over WebSocket, as
+	// browsers name them: scheme://host, or scheme://host:port where the port is
+	// not the scheme's own; "*" is every page. Empty: pages whose host is the one
+	// connected to, on any port. Clients that are no web pages are not concerned.
+	WebSocketOrigins []string `toml:"websocket_origins"`
+
 	// HandshakeTimeout bounds the TLS handshake. Small devices need 6 to 8 s.
 	HandshakeTimeout time.Duration `toml:"handshake_timeout" default:"15s" min:"1s" max:"10m"`
 
 	// ConnectTimeout bounds the time from the end of the handshake to the end
-	// of the CONNECT packet and its authentication.
+	// of the CONNECT packet and its authentication. The upgrade to WebSocket
+	// before it may take as long.
 	ConnectTimeout time.Duration `toml:"connect_timeout" default:"10s" min:"1s" max:"10m"`
 
 	// MaxRecord is the largest TLS record payload sent, in bytes. Clients that
@@ -147,6 +164,16 @@ func (c Config) Validate() error {
 	if c.TCPKeepAlive < time.Second || c.TCPKeepAlive > 9*time.Hour {
 		bad("tcp_keep_alive", "%v is not within 1s and 9h", c.TCPKeepAlive)
 	}
+	for _, p := range c.WebSocketPaths {
+		if p != "*" && !strings.HasPrefix(p, "/") || strings.ContainsFunc(p, func(r rune) bool { return r <= ' ' || r == 0x7f || r == '?' || r == '#' }) {
+			bad("websocket_paths", "%q is neither a path such as /mqtt nor *", p)
+		}
+	}
+	for _, o := range c.WebSocketOrigins {
+		if !isOrigin(o) {
+			bad("websocket_origins", "%q is neither scheme://host nor *", o)
+		}
+	}
 	switch {
 	case int(c.Poller) >= len(pollerNames):
 		bad("poller", "must be auto, epoll or goroutine")
@@ -154,6 +181,15 @@ func (c Config) Validate() error {
 		bad("poller", "this system has no epoll")
 	}
 	return errors.Join(errs...)
+}
+
+// isOrigin tells whether s is what a browser may send as Origin [RFC 6454, 6.2].
+func isOrigin(s string) bool {
+	if s == "*" || s == "null" {
+		return true
+	}
+	u, err := url.Parse(s)
+	return err == nil && u.Hostname() != "" && strings.EqualFold(s, u.Scheme+"://"+u.Host)
 }
 
 func (m ClientCertificates) String() string { return nameOf(clientCertificatesNames[:], int(m)) }

@@ -24,7 +24,8 @@ type conn struct {
 	tls *tls.Conn // nil: plain
 	io  link
 	h   Handler
-	tap *tap // until the handshake is over
+	tap *tap       // until the handshake is over
+	ws  *webSocket // not nil: the stream is carried in frames
 
 	in     []byte // read from the kernel, not yet taken by tls
 	frames framer // where records begin and end in what tls took
@@ -42,11 +43,11 @@ type conn struct {
 	corked   bool          // collect writes in q, the writer sends them
 	draining bool          // q is sent when the peer reads
 	running  bool          // a driver feeds h
+	ended    bool          // Closed has been called; under hmu, and here to save room
 	cause    error         // first fatal error
 	drained  chan struct{} // closed when draining ends
 
-	hmu   sync.Mutex // Writable ends before Closed begins
-	ended bool       // under hmu
+	hmu sync.Mutex // Writable ends before Closed begins
 }
 
 // States of conn.closing.
@@ -105,6 +106,13 @@ func newConn(g *group, nc net.Conn, newLink func(*conn) link) *conn {
 }
 
 func (c *conn) Read(p []byte) (int, error) {
+	if c.ws != nil {
+		return c.readFrames(p)
+	}
+	return c.readStream(p)
+}
+
+func (c *conn) readStream(p []byte) (int, error) {
 	if c.tls != nil {
 		return c.tls.Read(p)
 	}
@@ -126,10 +134,16 @@ func (c *conn) Peer() Peer {
 		Listener:  c.g.cfg.Name,
 		Transport: "tcp",
 	}
+	if c.g.cfg.WebSocket {
+		p.Transport = "ws"
+	}
 	if c.tls == nil {
 		return p
 	}
-	p.Transport, p.Secure = "tls", true
+	p.Secure = true
+	if p.Transport = "tls"; c.g.cfg.WebSocket {
+		p.Transport = "wss"
+	}
 	s := c.tls.ConnectionState()
 	p.SNI, p.ALPN = s.ServerName, s.NegotiatedProtocol
 	p.TLSVersion, p.CipherSuite, p.Group = s.Version, s.CipherSuite, s.CurveID
@@ -158,6 +172,14 @@ func (c *conn) Write(p []byte) error {
 	if c.closing.Load() != open {
 		return c.gone()
 	}
+	if c.ws != nil {
+		return c.writeFrame(p)
+	}
+	return c.writeStream(p)
+}
+
+// writeStream writes what the kernel is to have, but for TLS.
+func (c *conn) writeStream(p []byte) error {
 	if c.tls == nil {
 		return c.send(p)
 	}
@@ -167,9 +189,7 @@ func (c *conn) Write(p []byte) error {
 		return err
 	}
 	// Several records: one system call for all of them.
-	c.mu.Lock()
-	c.corked = true
-	c.mu.Unlock()
+	c.cork()
 	var err error
 	if limit == maxPlaintext {
 		_, err = c.tls.Write(p)
@@ -180,6 +200,18 @@ func (c *conn) Write(p []byte) error {
 			p = p[n:]
 		}
 	}
+	return c.uncork(err)
+}
+
+// cork collects what is written until uncork, which sends it unless err says
+// that writing failed.
+func (c *conn) cork() {
+	c.mu.Lock()
+	c.corked = true
+	c.mu.Unlock()
+}
+
+func (c *conn) uncork(err error) error {
 	c.mu.Lock()
 	c.corked = false
 	ferr := c.flush()
@@ -293,6 +325,9 @@ func (c *conn) stopDraining() {
 func (c *conn) afterDrain(err error) {
 	if c.check(err) != nil {
 		return
+	}
+	if c.ws != nil {
+		c.sendPong()
 	}
 	c.hmu.Lock()
 	if c.h != nil && !c.ended && c.closing.Load() == open {

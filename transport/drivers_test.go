@@ -2,7 +2,6 @@ package transport
 
 import (
 	"bytes"
-	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -13,150 +12,8 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
+	"github.com/sealmq/sealmq/transport/websocket"
 )
-
-// kind is a driver and a protocol: every test of this file runs on all of them.
-type kind struct {
-	driver string
-	tls    uint16 // 0: plain
-}
-
-func (k kind) String() string {
-	if k.tls == 0 {
-		return k.driver + "/plain"
-	}
-	return k.driver + "/" + tls.VersionName(k.tls)
-}
-
-func kinds() []kind {
-	var ks []kind
-	for _, d := range testDrivers() {
-		for _, v := range []uint16{0, tls.VersionTLS12, tls.VersionTLS13} {
-			ks = append(ks, kind{d, v})
-		}
-	}
-	return ks
-}
-
-// server is a listener whose connections run handlers made by a function.
-type server struct {
-	t  testing.TB
-	k  kind
-	ca *testCA
-	ln Listener
-	wg sync.WaitGroup
-}
-
-// startServer accepts connections and runs each with the recorder that handler
-// sets up.
-func startServer(t testing.TB, k kind, cfg Config, handler func(*recorder)) *server {
-	t.Helper()
-	return startWith(t, k, cfg, func(c Conn) {
-		r := newRecorder(c)
-		handler(r)
-		c.Run(r)
-	})
-}
-
-func startWith(t testing.TB, k kind, cfg Config, serve func(Conn)) *server {
-	t.Helper()
-	s := &server{t: t, k: k, ca: newTestCA(t)}
-	cfg.Name, cfg.Address, cfg.Plain = "test", "127.0.0.1:0", k.tls == 0
-	switch k.driver {
-	case "epoll":
-		cfg.Poller = PollerEpoll
-	case "goroutine":
-		cfg.Poller = PollerGoroutine
-	}
-	ln, err := Listen(cfg, s.ca, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.ln = ln
-	if k.driver == "stream" {
-		ln.(*listener).newLink = newStreamLink
-	}
-	s.wg.Go(func() {
-		for {
-			c, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			s.wg.Go(func() {
-				if c.Handshake(context.Background()) == nil {
-					serve(c)
-				}
-			})
-		}
-	})
-	return s
-}
-
-// stop closes everything and checks that nothing is left.
-func (s *server) stop() {
-	s.t.Helper()
-	s.ln.Close()
-	s.wg.Wait()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-	defer cancel()
-	if err := s.ln.Wait(ctx); err != nil {
-		s.t.Errorf("connections left: %v", err)
-	}
-}
-
-// slow writes a byte at a time.
-type slow struct{ net.Conn }
-
-func (s slow) Write(p []byte) (int, error) {
-	for i := range p {
-		if _, err := s.Conn.Write(p[i : i+1]); err != nil {
-			return i, err
-		}
-	}
-	return len(p), nil
-}
-
-func (s *server) dialTCP() net.Conn {
-	s.t.Helper()
-	nc, err := net.Dial("tcp", s.ln.Addr().String())
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	return nc
-}
-
-// wrap makes a client of a TCP connection.
-func (s *server) wrap(nc net.Conn) net.Conn {
-	s.t.Helper()
-	if s.k.tls == 0 {
-		return nc
-	}
-	cfg := s.ca.clientConfig()
-	cfg.MaxVersion = s.k.tls
-	tc := tls.Client(nc, cfg)
-	if err := tc.Handshake(); err != nil {
-		s.t.Fatal(err)
-	}
-	return tc
-}
-
-func (s *server) dial() net.Conn { s.t.Helper(); return s.wrap(s.dialTCP()) }
-
-func pattern(n int) []byte {
-	b := make([]byte, n)
-	rand.New(rand.NewSource(int64(n))).Read(b)
-	return b
-}
-
-func eachKind(t *testing.T, f func(t *testing.T, k kind)) {
-	for _, k := range kinds() {
-		t.Run(k.String(), func(t *testing.T) {
-			defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
-			f(t, k)
-		})
-	}
-}
 
 func echo(r *recorder) {
 	r.onData = func(p []byte) error { return r.conn.Write(p) }
@@ -409,12 +266,15 @@ func TestCloseBeforeRun(t *testing.T) {
 	eachKind(t, func(t *testing.T, k kind) {
 		for _, linger := range []bool{true, false} {
 			recs := make(chan *recorder, 1)
+			dialed := make(chan struct{})
 			s := startServer(t, k, Config{}, func(r *recorder) {
+				<-dialed // what the handshake sent is not to be lost
 				r.conn.Write([]byte("no"))
 				r.conn.Close(linger)
 				recs <- r
 			})
 			c := s.dial()
+			close(dialed)
 			got, err := io.ReadAll(c)
 			if linger && (err != nil || string(got) != "no") {
 				t.Errorf("%q %v", got, err)
@@ -601,6 +461,12 @@ func TestDescriptorReuse(t *testing.T) {
 						c = tls.Client(nc, cfg)
 					}
 					c.SetDeadline(time.Now().Add(10 * time.Second))
+					if k.ws {
+						if c, err = websocket.NewClient(c, "localhost", "/mqtt", websocket.ClientOptions{}); err != nil {
+							t.Error(err)
+							return
+						}
+					}
 					c.Write([]byte{id})
 					for total := 0; total < 20_000; {
 						n, err := c.Read(buf)

@@ -5,14 +5,19 @@ import (
 	"crypto/tls"
 	"runtime"
 	"sync"
+	"sync/atomic"
+
+	"github.com/sealmq/sealmq/transport/websocket"
 )
 
 // group is what the connections of one listener share.
 type group struct {
 	cfg Config
 	tls *tls.Config // nil: plain
+	ws  websocket.Options
 
-	slots slots // of handshakes
+	slots   slots       // of handshakes
+	leaving atomic.Bool // no more connections are accepted
 
 	mu    sync.Mutex
 	conns int           // open connections
@@ -21,7 +26,8 @@ type group struct {
 }
 
 func newGroup(cfg Config, tc *tls.Config) *group {
-	return &group{cfg: cfg, tls: tc, slots: slots{free: max(1, runtime.GOMAXPROCS(0)-1)}}
+	ws := websocket.Options{Paths: cfg.WebSocketPaths, Origins: cfg.WebSocketOrigins}
+	return &group{cfg: cfg, tls: tc, ws: ws, slots: slots{free: max(1, runtime.GOMAXPROCS(0)-1)}}
 }
 
 // enter counts a connection; false if it is one too many.

@@ -37,6 +37,16 @@ const (
 	CauseTooLong           Cause = "handshake_too_long"        // over 32 KiB
 	CauseClosed            Cause = "closed"                    // closed on this side
 	CauseOther             Cause = "other"
+
+	// Of the upgrade to WebSocket.
+	CauseMQTTOnWebSocket Cause = "mqtt_on_websocket"     // MQTT came without WebSocket
+	CauseNotHTTP         Cause = "websocket_not_http"    // something else came
+	CauseRequest         Cause = "websocket_request"     // malformed or over 8 KiB
+	CauseNotUpgrade      Cause = "websocket_not_upgrade" // HTTP: a browser's address bar, a health check
+	CauseUpgradeVersion  Cause = "websocket_version"     // another version than 13
+	CausePath            Cause = "websocket_path"        // not in Config.WebSocketPaths
+	CauseOrigin          Cause = "websocket_origin"      // a web page not in Config.WebSocketOrigins
+	CauseSubprotocol     Cause = "websocket_subprotocol" // mqtt was not offered
 )
 
 // HandshakeError says why a connection never came to be.
@@ -49,12 +59,17 @@ type HandshakeError struct {
 	Ciphers    []uint16 // TLS 1.2 and 1.3 suites offered
 	Alert      int      // alert received from the client, -1 if none
 	Received   int      // bytes that came
+	Upgrade    bool     // TLS, if any, was over: WebSocket failed
 	Err        error
 }
 
 func (e *HandshakeError) Error() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "tls handshake with %s: %s", e.Addr, e.Cause)
+	what := "tls handshake"
+	if e.Upgrade {
+		what = "websocket upgrade"
+	}
+	fmt.Fprintf(&b, "%s with %s: %s", what, e.Addr, e.Cause)
 	if e.Alert >= 0 {
 		fmt.Fprintf(&b, " (alert %d)", e.Alert)
 	}
@@ -75,9 +90,19 @@ func (e *HandshakeError) Error() string {
 func (e *HandshakeError) Unwrap() error { return e.Err }
 
 func (c *conn) Handshake(ctx context.Context) error {
-	if c.tls == nil || c.tap == nil {
-		return nil
+	if c.tls != nil && !c.shaken {
+		if err := c.shake(ctx); err != nil {
+			return err
+		}
 	}
+	if c.g.cfg.WebSocket && c.ws == nil {
+		return c.upgrade(ctx)
+	}
+	return nil
+}
+
+// shake runs the TLS handshake.
+func (c *conn) shake(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		c.Close(false)
 		return &HandshakeError{Cause: CauseClosed, Addr: c.remote(), Alert: -1, Err: err}

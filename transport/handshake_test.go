@@ -255,7 +255,7 @@ func TestReload(t *testing.T) {
 // A small device that announces its buffer gets records that fit it.
 func TestRecordsFit(t *testing.T) {
 	for _, driver := range testDrivers() {
-		k := kind{driver, tls.VersionTLS12}
+		k := kind{driver: driver, tls: tls.VersionTLS12}
 		s := startServer(t, k, Config{MaxRecord: 512}, func(r *recorder) { r.conn.Write(pattern(20_000)) })
 		nc := s.dialTCP()
 		seen := &recordWatch{Conn: nc}
@@ -302,7 +302,7 @@ func TestKeyUpdate(t *testing.T) {
 		t.Skip("openssl is not installed")
 	}
 	for _, driver := range testDrivers() {
-		k := kind{driver, tls.VersionTLS13}
+		k := kind{driver: driver, tls: tls.VersionTLS13}
 		s := startServer(t, k, Config{ClientCertificates: None}, echo)
 		cmd := exec.Command(openssl, "s_client", "-connect", s.ln.Addr().String(), "-tls1_3")
 		in, _ := cmd.StdinPipe()
@@ -371,7 +371,7 @@ func TestConfig(t *testing.T) {
 
 func TestMaxConnections(t *testing.T) {
 	for _, driver := range testDrivers() {
-		k := kind{driver, 0}
+		k := kind{driver: driver, tls: 0}
 		s := startServer(t, k, Config{MaxConnections: 3}, echo)
 		var conns []net.Conn
 		for range 3 {

@@ -37,7 +37,11 @@ func Listen(cfg Config, certs Certificates, log *slog.Logger) (Listener, error) 
 		if certs == nil {
 			return nil, fmt.Errorf("listener %q: no certificates", cfg.Name)
 		}
-		g.tls = TLSProfile(certs, cfg.ClientCertificates)
+		var more []string
+		if cfg.WebSocket {
+			more = []string{alpnHTTP}
+		}
+		g.tls = TLSProfile(certs, cfg.ClientCertificates, more...)
 	}
 	// Keep-alive is set on the listening socket and inherited: no system call
 	// per connection.
@@ -58,6 +62,7 @@ func (l *listener) Close() error {
 	err := error(nil)
 	l.once.Do(func() {
 		close(l.done)
+		l.g.leaving.Store(true)
 		err = l.ln.Close()
 		l.reserve.close()
 		l.stop()

@@ -11,6 +11,7 @@ import (
 const (
 	ALPN       = "mqtt"
 	alpnAmazon = "x-amzn-mqtt-ca"
+	alpnHTTP   = "http/1.1" // browsers, and others that upgrade to WebSocket
 )
 
 // verifier is what Certificates may have beside its methods. VerifyConnection
@@ -22,8 +23,8 @@ type verifier interface {
 // TLSProfile returns the profile named default: TLS 1.2 and 1.3, authenticated
 // encryption only, and groups that neither small devices nor attackers can
 // make expensive. The choice is explicit, so that a new Go release changes
-// nothing by itself.
-func TLSProfile(certs Certificates, mode ClientCertificates) *tls.Config {
+// nothing by itself. Clients may ask for the protocols given, too, by ALPN.
+func TLSProfile(certs Certificates, mode ClientCertificates, protocols ...string) *tls.Config {
 	t := &tls.Config{
 		MinVersion: tls.VersionTLS12,
 		MaxVersion: tls.VersionTLS13,
@@ -40,7 +41,7 @@ func TLSProfile(certs Certificates, mode ClientCertificates) *tls.Config {
 		CurvePreferences: []tls.CurveID{
 			tls.X25519MLKEM768, tls.SecP256r1MLKEM768, tls.X25519, tls.CurveP256,
 		},
-		NextProtos:                  []string{ALPN, alpnAmazon},
+		NextProtos:                  append([]string{ALPN, alpnAmazon}, protocols...),
 		GetCertificate:              certs.GetCertificate,
 		DynamicRecordSizingDisabled: true,
 	}

@@ -34,7 +34,12 @@ func (c *conn) start() (over bool, err error) {
 		c.refuse(err)
 		return true, err
 	}
-	if c.tls != nil && c.closing.Load() == open {
+	if c.ws != nil && c.ws.early != nil && c.closing.Load() == open {
+		early := c.ws.early
+		c.ws.early = nil
+		over, err = c.deliver(early)
+	}
+	if c.tls != nil && !over && c.closing.Load() == open {
 		s := scratches.Get().(*scratch)
 		over, err = c.decrypt(s)
 		scratches.Put(s)
@@ -100,6 +105,13 @@ func (c *conn) deliver(p []byte) (over bool, err error) {
 	if c.closing.Load() != open {
 		return true, nil
 	}
+	if c.ws != nil {
+		return c.deliverFrames(p)
+	}
+	return c.deliverData(p)
+}
+
+func (c *conn) deliverData(p []byte) (over bool, err error) {
 	if err := c.h.Data(p); err != nil {
 		c.refuse(err)
 		return true, err

@@ -45,7 +45,7 @@ func (s streamLink) loop() {
 	}
 	if err == io.EOF {
 		err = nil
-		c.eof = true
+		c.eof = c.ws == nil || c.ws.err == nil // not after a close frame alone
 	}
 	c.end(err)
 }

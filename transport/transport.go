@@ -1,5 +1,6 @@
 // Package transport carries bytes between MQTT clients and the broker: TLS
-// over TCP and plain TCP, with the connection driven as a state machine.
+// over TCP, plain TCP, and WebSocket over both, with the connection driven as a
+// state machine.
 //
 // A Listener accepts connections; the caller runs Handshake and reads the
 // CONNECT packet on a goroutine of its own, blocking and with deadlines, then
@@ -42,8 +43,9 @@ type Handler interface {
 
 // A Conn is one client's connection.
 type Conn interface {
-	// Handshake runs the TLS handshake; on a plain connection it does nothing.
-	// It blocks until done, until ctx ends or until Config.HandshakeTimeout. An
+	// Handshake runs the TLS handshake, and the upgrade on a WebSocket listener;
+	// on a plain connection it does nothing. It blocks until done, until ctx ends,
+	// or until Config.HandshakeTimeout, for the upgrade Config.ConnectTimeout. An
 	// error is a *HandshakeError, and the connection has then been closed.
 	Handshake(ctx context.Context) error
 
@@ -104,7 +106,7 @@ type Certificates interface {
 type Peer struct {
 	Addr      string // network address, host:port
 	Listener  string // Config.Name
-	Transport string // "tls" or "tcp"
+	Transport string // "tls", "tcp", "wss" or "ws"
 	Secure    bool   // encrypted
 
 	SNI         string // server name that the client asked for
