@@ -77,13 +77,13 @@ func (w *worker) count(k counter, n uint64) { w.b.counters.add(w.stripe, k, n) }
 
 // flush writes every session that has something new.
 func (w *worker) flush() {
-	for len(w.dirty) > 0 {
-		s := w.dirty[len(w.dirty)-1]
-		w.dirty[len(w.dirty)-1] = nil
-		w.dirty = w.dirty[:len(w.dirty)-1]
+	for i := 0; i < len(w.dirty); i++ { // grows if a flush makes more work
+		s := w.dirty[i]
+		w.dirty[i] = nil
 		s.flush(w)
 	}
-	if cap(w.dirty) > maxDirty {
+	w.dirty = w.dirty[:0]
+	if cap(w.dirty) > 2*maxDirty {
 		w.dirty = nil
 	}
 	if w.queued != 0 {

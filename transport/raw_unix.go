@@ -173,7 +173,7 @@ func (l *rawLink) readable(fd uintptr) (end bool) {
 
 func readFD(fd int, p []byte) (int, error) {
 	for {
-		n, err := syscall.Read(fd, p)
+		n, err := sysRead(fd, p)
 		if err == nil {
 			return n, nil
 		}
@@ -186,7 +186,7 @@ func readFD(fd int, p []byte) (int, error) {
 // writeFD takes less than p, and no error, when the kernel is full.
 func writeFD(fd int, p []byte) (int, error) {
 	for {
-		n, err := syscall.Write(fd, p)
+		n, err := sysWrite(fd, p)
 		switch err {
 		case nil:
 			return n, nil
