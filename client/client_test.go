@@ -81,7 +81,7 @@ func TestConnectRefused(t *testing.T) {
 func TestConnectTimesOut(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		dial, s := pair(t, mqtt.V5)
-		go s.want(mqtt.CONNECT, nil)
+		go func() { s.want(mqtt.CONNECT, nil) }()
 		began := time.Now()
 		_, err := Connect(background, Config{Dial: dial, CleanStart: true})
 		if !errors.Is(err, context.DeadlineExceeded) || time.Since(began) != 20*time.Second {
