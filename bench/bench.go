@@ -6,7 +6,7 @@
 // rate the load is a closed loop: each publisher keeps a window of messages on their way.
 //
 // What the generator itself costs matters, because it shares the machine with the broker: messages are copied from a
-// template and patched, written and read many at a time, nothing is allocated for them, and what a batch of messages
+// pattern and patched, written and read many at a time, nothing is allocated for them, and what a batch of messages
 // has in common (the clock, counters, acknowledgements) is done once for it.
 //
 // Run starts a goroutine per connection and a few more, and has stopped them all when it returns. Subpackage sidebyside

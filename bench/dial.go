@@ -6,6 +6,8 @@ import (
 	"net"
 	"sync/atomic"
 	"time"
+
+	"github.com/sealmq/sealmq/transport/websocket"
 )
 
 // Dialer opens connections over TCP, and TLS over it; its Dial is a DialFunc. It must not be modified once in use.
@@ -14,9 +16,11 @@ type Dialer struct {
 	Address string // host:port, or the path of a unix socket
 	// TLS is nil for connections in the clear. ServerName must be set unless nothing is verified.
 	TLS *tls.Config
+	// WebSocket is the path of the WebSocket that MQTT goes through, such as /mqtt; empty: none.
+	WebSocket string
 	// Local are addresses of this machine to connect from in turn: one address has about 28,000 ports for one broker.
 	Local []net.Addr
-	// Timeout is for TCP and TLS together; default 30 s.
+	// Timeout is for TCP, TLS and WebSocket together; default 30 s.
 	Timeout time.Duration
 
 	state atomic.Pointer[tls.ConnectionState]
@@ -51,25 +55,59 @@ func (d *Dialer) dial(ctx context.Context, i int, under func(net.Conn) net.Conn,
 	if err != nil {
 		return nil, err
 	}
-	if cfg == nil {
-		return under(c), nil
+	raw := under(c)
+	if cfg == nil && d.WebSocket == "" {
+		return raw, nil
 	}
-	t := tls.Client(under(c), cfg)
 	c.SetDeadline(deadline)
 	stop := context.AfterFunc(ctx, func() { c.SetDeadline(time.Unix(1, 0)) })
-	err = t.Handshake()
+	top, err := d.layers(raw, cfg)
 	if stop() {
 		c.SetDeadline(time.Time{})
 	}
 	if err != nil {
 		c.Close()
-		return nil, &HandshakeError{Err: err}
+		return nil, err
 	}
-	if d.state.Load() == nil {
-		s := t.ConnectionState()
-		d.state.CompareAndSwap(nil, &s)
+	return top, nil
+}
+
+// layers puts TLS and WebSocket upon a connection.
+func (d *Dialer) layers(c net.Conn, cfg *tls.Config) (net.Conn, error) {
+	if cfg != nil {
+		t := tls.Client(c, cfg)
+		if err := t.Handshake(); err != nil {
+			return nil, &HandshakeError{Err: err}
+		}
+		if d.state.Load() == nil {
+			s := t.ConnectionState()
+			d.state.CompareAndSwap(nil, &s)
+		}
+		c = t
 	}
-	return t, nil
+	if d.WebSocket == "" {
+		return c, nil
+	}
+	w, err := websocket.NewClient(c, d.Address, d.WebSocket, websocket.ClientOptions{})
+	if err != nil {
+		return nil, err
+	}
+	return &upgraded{Conn: w, below: c}, nil
+}
+
+// upgraded is a WebSocket that remembers the TLS connection below it.
+type upgraded struct {
+	net.Conn
+	below net.Conn
+}
+
+// didResume tells whether TLS came back with a ticket.
+func didResume(c net.Conn) bool {
+	if u, ok := c.(*upgraded); ok {
+		c = u.below
+	}
+	t, ok := c.(*tls.Conn)
+	return ok && t.ConnectionState().DidResume
 }
 
 // Negotiated is what TLS settled on with the first connection, nil without one.

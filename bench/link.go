@@ -3,7 +3,6 @@ package bench
 import (
 	"context"
 	"crypto/rand"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -144,9 +143,7 @@ func (r *run) hello(l *link, id string, clean bool) error {
 	if most := ack.Props.MaximumPacketSize; ack.Props.Has(mqtt.PropMaximumPacketSize) && r.cfg.Messages() && int64(r.cfg.Payload) > int64(most) {
 		return fmt.Errorf("payload %d bytes: the broker takes packets of at most %d bytes", r.cfg.Payload, most)
 	}
-	if t, ok := l.Conn.(*tls.Conn); ok {
-		l.resumed = t.ConnectionState().DidResume
-	}
+	l.resumed = didResume(l.Conn)
 	return l.SetDeadline(time.Time{})
 }
 

@@ -10,14 +10,14 @@ import (
 // number of its publisher (4) and its number among that publisher's messages (4).
 const minPayload = 16
 
-// template is a whole PUBLISH packet of which only packet identifier and payload head differ from message to message.
-type template struct {
+// pattern is a whole PUBLISH packet of which only packet identifier and payload head differ from message to message.
+type pattern struct {
 	packet  []byte
 	id      int // where the packet identifier is; 0 with QoS 0
 	payload int // where the payload begins
 }
 
-func newTemplate(cfg *Config, topic string) template {
+func newPattern(cfg *Config, topic string) pattern {
 	p := mqtt.Publish{QoS: cfg.QoS, Topic: []byte(topic), Payload: make([]byte, cfg.Payload)}
 	if cfg.QoS > 0 {
 		p.PacketID = 1
@@ -31,7 +31,7 @@ func newTemplate(cfg *Config, topic string) template {
 		x = x*1664525 + 1013904223
 		p.Payload[i] = byte(x >> 24)
 	}
-	t := template{packet: p.Append(nil, cfg.Version)}
+	t := pattern{packet: p.Append(nil, cfg.Version)}
 	t.payload = len(t.packet) - cfg.Payload
 	if cfg.QoS > 0 {
 		h, _ := mqtt.ParseHeader(t.packet)
@@ -41,7 +41,7 @@ func newTemplate(cfg *Config, topic string) template {
 }
 
 // append writes one message to dst.
-func (t *template) append(dst []byte, id uint16, at int64, publisher, number uint32) []byte {
+func (t *pattern) append(dst []byte, id uint16, at int64, publisher, number uint32) []byte {
 	n := len(dst)
 	dst = append(dst, t.packet...)
 	m := dst[n:]

@@ -7,8 +7,8 @@ import (
 	"github.com/sealmq/sealmq/mqtt"
 )
 
-// What a template writes is a packet as package mqtt reads it, and parseReceived finds in it what went in.
-func TestTemplate(t *testing.T) {
+// What a pattern writes is a packet as package mqtt reads it, and parseReceived finds in it what went in.
+func TestPattern(t *testing.T) {
 	for _, version := range []mqtt.Version{mqtt.V311, mqtt.V5} {
 		for qos := range uint8(3) {
 			for _, size := range []int{minPayload, 64, 200, 20_000} {
@@ -16,8 +16,8 @@ func TestTemplate(t *testing.T) {
 				if version == mqtt.V5 {
 					cfg.UserProperties = []string{"unit", "kelvin", "site", "north"}
 				}
-				tpl := newTemplate(&cfg, "a/b")
-				b := tpl.append([]byte("before"), 0x1234, 1<<40, 7, 99)[6:]
+				pat := newPattern(&cfg, "a/b")
+				b := pat.append([]byte("before"), 0x1234, 1<<40, 7, 99)[6:]
 				h, err := mqtt.ParseHeader(b)
 				if err != nil || h.Size+h.Length != len(b) {
 					t.Fatalf("v%d qos %d size %d: header %+v of %d bytes: %v", version, qos, size, h, len(b), err)
@@ -43,8 +43,8 @@ func TestTemplate(t *testing.T) {
 
 func FuzzParseReceived(f *testing.F) {
 	cfg := Config{Version: mqtt.V5, QoS: 1, Payload: 20}
-	tpl := newTemplate(&cfg, "t")
-	f.Add(uint8(5), uint8(1), tpl.packet[2:])
+	pat := newPattern(&cfg, "t")
+	f.Add(uint8(5), uint8(1), pat.packet[2:])
 	f.Add(uint8(4), uint8(0), []byte{0xFF, 0xFF})
 	f.Add(uint8(5), uint8(0), []byte{0, 0, 0x80})
 	f.Fuzz(func(t *testing.T, version, qos uint8, body []byte) {
@@ -64,11 +64,11 @@ func TestAck(t *testing.T) {
 // No message costs an allocation.
 func TestMessageAllocations(t *testing.T) {
 	cfg := Config{Version: mqtt.V5, QoS: 1, Payload: 64}
-	tpl := newTemplate(&cfg, "bench/x/p/1")
+	pat := newPattern(&cfg, "bench/x/p/1")
 	buf := make([]byte, 0, 4096)
 	r := recorder{to: &Histogram{}}
 	n := testing.AllocsPerRun(100, func() {
-		buf = tpl.append(buf[:0], 1, 2, 3, 4)
+		buf = pat.append(buf[:0], 1, 2, 3, 4)
 		h, _ := mqtt.ParseHeader(buf)
 		m, _ := parseReceived(mqtt.V5, 1, buf[h.Size:])
 		r.add(m.at)
@@ -81,11 +81,11 @@ func TestMessageAllocations(t *testing.T) {
 
 func BenchmarkMessage(b *testing.B) {
 	cfg := Config{Version: mqtt.V311, Payload: 64}
-	tpl := newTemplate(&cfg, "bench/x/p/1")
+	pat := newPattern(&cfg, "bench/x/p/1")
 	buf := make([]byte, 0, 4096)
 	b.ReportAllocs()
 	for i := range b.N {
-		buf = tpl.append(buf[:0], 1, int64(i), 3, 4)
+		buf = pat.append(buf[:0], 1, int64(i), 3, 4)
 		h, _ := mqtt.ParseHeader(buf)
 		parseReceived(mqtt.V311, 0, buf[h.Size:])
 	}

@@ -15,14 +15,14 @@ const batchBytes = 16 << 10
 // publisher sends on one connection. In an open loop the pacer tells how many messages are due; in a closed loop its own
 // goroutine sends as long as there is room in the window.
 type publisher struct {
-	t         *traffic
-	l         *link
-	i         int
-	templates []template
-	size      int   // bytes of a message at most
-	copies    int64 // deliveries that each message shall have
-	inflight  int64 // messages unacknowledged at most, QoS 1 and 2
-	step      int64 // closed loop: room for fewer is not worth waking up for
+	t        *traffic
+	l        *link
+	i        int
+	patterns []pattern
+	size     int   // bytes of a message at most
+	copies   int64 // deliveries that each message shall have
+	inflight int64 // messages unacknowledged at most, QoS 1 and 2
+	step     int64 // closed loop: room for fewer is not worth waking up for
 
 	mu     sync.Mutex
 	due    int64 // messages due so far, open loop
@@ -47,8 +47,8 @@ func newPublisher(t *traffic, i int) *publisher {
 	cfg := &t.cfg
 	p := &publisher{t: t, i: i, copies: t.copies, wake: make(chan struct{}, 1)}
 	for j := range cfg.Topics {
-		p.templates = append(p.templates, newTemplate(cfg, t.topic(i, j)))
-		p.size = max(p.size, len(p.templates[j].packet))
+		p.patterns = append(p.patterns, newPattern(cfg, t.topic(i, j)))
+		p.size = max(p.size, len(p.patterns[j].packet))
 	}
 	p.late.to = &t.late
 	return p
@@ -86,11 +86,11 @@ func (p *publisher) add(at, number int64) {
 			p.id = 1
 		}
 	}
-	tpl := &p.templates[0]
-	if len(p.templates) > 1 {
-		tpl = &p.templates[number%int64(len(p.templates))]
+	pat := &p.patterns[0]
+	if len(p.patterns) > 1 {
+		pat = &p.patterns[number%int64(len(p.patterns))]
 	}
-	p.out = tpl.append(p.out, p.id, at, uint32(p.i), uint32(number))
+	p.out = pat.append(p.out, p.id, at, uint32(p.i), uint32(number))
 }
 
 // write sends what has been encoded. n messages, of which measured belong to the measured time.
