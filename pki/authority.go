@@ -50,7 +50,7 @@ type issuer struct {
 // nowhere else.
 type Bundle struct {
 	CA   []byte // the root
-	Cert []byte // leaf, then the CA that issued it
+	Cert []byte // leaf, for a broker followed by the CA that issued it
 	Key  []byte // PKCS#8
 	Leaf *x509.Certificate
 }
@@ -238,7 +238,7 @@ func (a *Authority) IssueBroker(hosts []string) (*Bundle, error) {
 	if len(hosts) == 0 {
 		return nil, errors.New("issue broker certificate: no host name")
 	}
-	return a.issue(a.broker, func(now time.Time) *x509.Certificate { return brokerTemplate(hosts, now) })
+	return a.issue(a.broker, func(now time.Time) *x509.Certificate { return brokerTemplate(hosts, now) }, a.broker.cert)
 }
 
 // IssueClient issues a certificate for a device or an operator, 365 days, with
@@ -252,12 +252,13 @@ func (a *Authority) IssueClient(kind Kind, id, group string) (*Bundle, error) {
 			return nil, fmt.Errorf("group: %w", err)
 		}
 	}
+	// The broker knows the issuing CA: sending it would cost the device room and the broker 3 kB a connection.
 	return a.issue(a.device, func(now time.Time) *x509.Certificate {
 		return clientTemplate(a.cfg.Tenant, kind, id, group, now)
 	})
 }
 
-func (a *Authority) issue(iss issuer, template func(now time.Time) *x509.Certificate) (*Bundle, error) {
+func (a *Authority) issue(iss issuer, template func(now time.Time) *x509.Certificate, chain ...*x509.Certificate) (*Bundle, error) {
 	now := a.cfg.Now()
 	if err := CheckClock(now); err != nil {
 		return nil, err
@@ -279,7 +280,7 @@ func (a *Authority) issue(iss issuer, template func(now time.Time) *x509.Certifi
 	}
 	return &Bundle{
 		CA:   a.RootPEM(),
-		Cert: encodeCertificates(leaf, iss.cert),
+		Cert: encodeCertificates(append([]*x509.Certificate{leaf}, chain...)...),
 		Key:  keyPEM,
 		Leaf: leaf,
 	}, nil
