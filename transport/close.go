@@ -135,10 +135,7 @@ func (c *conn) tell(err error) (state uint32) {
 // sayGoodbye queues the close frame and close_notify, once; crypto/tls not
 // before the handshake is complete.
 func (c *conn) sayGoodbye() {
-	c.mu.Lock()
-	ws := c.ws
-	c.mu.Unlock()
-	if ws != nil {
+	if c.framed() {
 		c.sendClose()
 	}
 	if c.tls != nil {

@@ -326,7 +326,7 @@ func (c *conn) afterDrain(err error) {
 	if c.check(err) != nil {
 		return
 	}
-	if c.ws != nil {
+	if c.framed() {
 		c.sendPong()
 	}
 	c.hmu.Lock()

@@ -342,9 +342,11 @@ func TestBudget(t *testing.T) {
 			t.Fatal(err)
 		}
 		r := <-recs
+		r.mu.Lock()
 		if r.flushes < 8_000_000/(readBudget+2*maxPlaintext) {
 			t.Errorf("%d events", r.flushes)
 		}
+		r.mu.Unlock()
 		c.Close()
 		s.stop()
 	})

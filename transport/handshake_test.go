@@ -272,11 +272,13 @@ func TestRecordsFit(t *testing.T) {
 	}
 }
 
-// recordWatch notes the largest application record that is read.
+// recordWatch counts the application records that are read and notes the
+// largest.
 type recordWatch struct {
 	net.Conn
 	buf     []byte
 	largest int
+	count   int
 }
 
 func (w *recordWatch) Read(p []byte) (int, error) {
@@ -289,6 +291,7 @@ func (w *recordWatch) Read(p []byte) (int, error) {
 		}
 		if w.buf[0] == 23 {
 			w.largest = max(w.largest, size)
+			w.count++
 		}
 		w.buf = w.buf[recordHeader+size:]
 	}

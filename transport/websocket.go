@@ -65,6 +65,13 @@ func (c *conn) readUntil(t time.Time) {
 	c.mu.Unlock()
 }
 
+// framed is ws != nil for those who may run beside the handshake.
+func (c *conn) framed() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.ws != nil
+}
+
 // upgradeStream is a connection before it has frames.
 type upgradeStream struct {
 	c   *conn
