@@ -50,6 +50,12 @@ func (p *place) listener(l Listener, before []Listener) {
 	if p.misread() {
 		return // what follows compares keys, and one of them is not what was meant
 	}
+	if !l.WebSocket && len(l.WebSocketPaths) > 0 {
+		p.add("websocket_paths", "has no effect without websocket = true")
+	}
+	if !l.WebSocket && len(l.WebSocketOrigins) > 0 {
+		p.add("websocket_origins", "has no effect without websocket = true")
+	}
 	if l.Plain {
 		if !l.Anonymous {
 			p.add("tls", "a listener without TLS takes no credentials, so it must also say anonymous = true")
@@ -104,6 +110,9 @@ func (c Config) Warnings() []string {
 			warn("anonymous: whoever reaches it may publish and subscribe")
 		case l.ClientCertificates == transport.None:
 			warn("client_certificates is none and anonymous is not set: no client can prove who it is, and none gets in")
+		}
+		if l.WebSocket && slices.Contains(l.WebSocketOrigins, "*") {
+			warn("websocket_origins allows every web page: any page that a user visits may connect as that user")
 		}
 		if int64(l.MaxBacklog) < 2*l.Limits.MaxOutbound {
 			warn("max_backlog is less than twice limits.max_outbound_bytes: slow clients are cut off early")

@@ -113,10 +113,15 @@ func (c Config) Effective() Config {
 	return c
 }
 
-// makeName names a listener by its kind and port: "tls-8883".
+// makeName names a listener by its kind and port: "tls-8883", "wss-443".
 func (l *Listener) makeName(taken map[string]bool) string {
 	kind := "tls"
-	if l.Plain {
+	switch {
+	case l.WebSocket && l.Plain:
+		kind = "ws"
+	case l.WebSocket:
+		kind = "wss"
+	case l.Plain:
 		kind = "plain"
 	}
 	_, port, _ := net.SplitHostPort(l.Address)

@@ -45,7 +45,7 @@ func Parse(name string, data []byte) (Config, error) {
 var hints = map[string]string{
 	"port":                         `the port is a part of address: address = ":8883"`,
 	"bind_address":                 `it is a part of address: address = "192.168.1.5:8883"`,
-	"protocol":                     "a listener speaks MQTT 3.1, 3.1.1 and 5 at once",
+	"protocol":                     "a listener speaks MQTT 3.1, 3.1.1 and 5 at once; over WebSocket with websocket = true",
 	"cafile":                       "here it is client_ca, in [[listener]]",
 	"certfile":                     "here it is certificate, in [[listener]]",
 	"keyfile":                      "here it is key, in [[listener]]",

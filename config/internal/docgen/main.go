@@ -145,8 +145,9 @@ func sentence(f bind.Field, text string) string {
 
 // dependent are defaults that a tag cannot say.
 var dependent = map[string]string{
-	"name":    "kind and port: `tls-8883`",
-	"address": "`\":8883\"`; without TLS `\"127.0.0.1:1883\"`",
+	"name":            "kind and port: `tls-8883`",
+	"address":         "`\":8883\"`; without TLS `\"127.0.0.1:1883\"`",
+	"websocket_paths": "`[\"/mqtt\", \"/\"]`",
 }
 
 func (k key) deflt() string {
