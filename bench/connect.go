@@ -27,6 +27,7 @@ func (e *ConnectError) Unwrap() error { return e.First }
 type comers struct {
 	r       *run
 	clean   bool
+	paced   bool               // connections have a time at which they are due
 	filter  func(i int) string // subscribed to once connected; nil: nothing
 	keep    []*link            // where connections stay; nil: they leave at once
 	times   Histogram
@@ -105,8 +106,12 @@ func (c *comers) tell(from, to usage) *Connections {
 	c.times.AddTo(s)
 	sec := (to.at - from.at).Seconds()
 	n := c.opened.Load()
+	basis := "begun"
+	if c.paced {
+		basis = "due"
+	}
 	t := &Connections{
-		Opened: n, Failed: c.failed.Load(), Seconds: sec, Latency: newLatency(s, "", true),
+		Opened: n, Failed: c.failed.Load(), Seconds: sec, Latency: newLatency(s, basis, true),
 		Resumed: c.resumed.Load(), Present: c.present.Load(),
 	}
 	if c.first != nil {
@@ -123,7 +128,7 @@ func noCounts() (c counts) { return c }
 
 // connect opens connections and closes them again.
 func (r *run) connect() error {
-	c := &comers{r: r, clean: true}
+	c := &comers{r: r, clean: true, paced: r.cfg.Rate > 0}
 	n := r.cfg.Clients
 	r.series.phase, r.series.asked = "connecting", int64(n)
 	if r.cfg.Timed {

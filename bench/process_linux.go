@@ -15,7 +15,9 @@ import (
 func processCPU(pid int) (time.Duration, error) {
 	var ts unix.Timespec
 	// The kernel's number of another process's CPU clock (clock_getcpuclockid): ^pid<<3 | CPUCLOCK_SCHED.
-	if err := unix.ClockGettime(int32(^pid<<3|2), &ts); err != nil {
+	if err := unix.ClockGettime(int32(^pid<<3|2), &ts); err == unix.EINVAL {
+		return 0, fmt.Errorf("read CPU time of process %d: there is no such process", pid)
+	} else if err != nil {
 		return 0, fmt.Errorf("read CPU time of process %d: %w", pid, err)
 	}
 	return time.Duration(ts.Nano()), nil

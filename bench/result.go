@@ -83,7 +83,7 @@ type StormResult struct {
 
 // Latency is a distribution in milliseconds.
 type Latency struct {
-	Basis string       `json:"basis,omitempty"` // due: counted from the time a message was due; sent: from when it was sent
+	Basis string       `json:"basis,omitempty"` // what times count from: due, sent or begun
 	Count uint64       `json:"count"`
 	Mean  float64      `json:"mean_ms"`
 	P50   float64      `json:"p50_ms"`

@@ -124,7 +124,11 @@ func (p *printer) connections(label string, c *Connections) {
 	}
 	p.line(label, "%s", s)
 	if c.Latency != nil {
-		p.latency("", c.Latency, "from the first packet to CONNACK")
+		from := "from the first packet to CONNACK"
+		if c.Latency.Basis == "due" {
+			from = "from when a connection was due to CONNACK"
+		}
+		p.latency("", c.Latency, from)
 	}
 }
 

@@ -391,7 +391,7 @@ func (t *traffic) tell(before, after usage, c0, c1 counts) {
 	r.Broker, r.Generator = t.used(before, after)
 	connects := &Snapshot{}
 	t.connects.AddTo(connects)
-	r.Connections = &Connections{Opened: t.connected.Load(), Latency: newLatency(connects, "", false)}
+	r.Connections = &Connections{Opened: t.connected.Load(), Latency: newLatency(connects, "begun", false)}
 }
 
 // refusals is an error when the broker refused messages.
