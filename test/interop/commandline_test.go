@@ -42,28 +42,63 @@ func (c commandLine) flags(s session) []string {
 	return args
 }
 
+// publish needs a process for each run of messages that differ in payload alone.
 func (c commandLine) publish(t *testing.T, s session, msgs ...message) error {
-	for _, m := range msgs {
-		ctx, cancel := context.WithTimeout(t.Context(), patience)
-		args := append(append([]string{}, c.pub[1:]...), c.flags(s)...)
-		args = append(args, "-t", m.Topic, "-q", strconv.Itoa(int(m.QoS)))
-		if m.Retain {
-			args = append(args, "-r")
+	for len(msgs) > 0 {
+		n := sameButPayload(msgs)
+		if err := c.publishRun(t, s, msgs[:n]); err != nil {
+			return err
 		}
-		if len(m.Payload) == 0 {
-			args = append(args, "-n")
-		} else {
-			args = append(args, "-s")
-		}
-		cmd := exec.CommandContext(ctx, c.pub[0], append(args, propertyFlags("publish", m)...)...)
-		cmd.Stdin = bytes.NewReader(m.Payload)
-		out, err := cmd.CombinedOutput()
-		cancel()
-		if err != nil {
-			return fmt.Errorf("%s: %w\n%s", c.pub[0], err, out)
-		}
+		msgs = msgs[n:]
 	}
 	return nil
+}
+
+func (c commandLine) publishRun(t *testing.T, s session, msgs []message) error {
+	m := msgs[0]
+	args := append(append([]string{}, c.pub[1:]...), c.flags(s)...)
+	args = append(args, "-t", m.Topic, "-q", strconv.Itoa(int(m.QoS)))
+	if m.Retain {
+		args = append(args, "-r")
+	}
+	var input bytes.Buffer
+	switch {
+	case len(msgs) > 1:
+		args = append(args, "-l") // a message a line
+		for _, m := range msgs {
+			input.Write(m.Payload)
+			input.WriteByte('\n')
+		}
+	case len(m.Payload) == 0:
+		args = append(args, "-n")
+	default:
+		args = append(args, "-s") // all of the input
+		input.Write(m.Payload)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, c.pub[0], append(args, propertyFlags("publish", m)...)...)
+	cmd.Stdin = &input
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w\n%s", c.pub[0], err, out)
+	}
+	return nil
+}
+
+// sameButPayload is how many of the first messages can be sent as lines.
+func sameButPayload(msgs []message) int {
+	kind := func(m message) string {
+		if len(m.Payload) == 0 || bytes.ContainsAny(m.Payload, "\r\n") {
+			return ""
+		}
+		m.Payload = nil
+		return fmt.Sprint(m, m.Expiry)
+	}
+	n := 1
+	for n < len(msgs) && kind(msgs[0]) != "" && kind(msgs[n]) == kind(msgs[0]) {
+		n++
+	}
+	return n
 }
 
 // line is how the sub command prints a message: the payload in hex, since it

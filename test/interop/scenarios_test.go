@@ -137,7 +137,6 @@ func willAfterDisconnect(t *testing.T, x *cell) {
 
 // sharedSubscription: each message goes to one member of the group, and each
 // member gets some.
-// clauses: MQTT5 [MQTT-4.8.2-4]
 func sharedSubscription(t *testing.T, x *cell) {
 	topic := x.topic("shared")
 	share := subscription{"$share/group/" + topic, 1}
