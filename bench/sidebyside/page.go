@@ -102,6 +102,9 @@ func ratios(ours, theirs []float64) []float64 {
 func (f *figure) write(v float64) string {
 	s := ""
 	switch {
+	case f.unit == "bytes" && v >= 1e3:
+		s = fmt.Sprintf("%.0f", v)
+		s = s[:len(s)-3] + "," + s[len(s)-3:]
 	case v >= 1e6:
 		s = fmt.Sprintf("%.3g M", v/1e6)
 	case v >= 1e4:
@@ -179,7 +182,7 @@ func (p *page) markdown() string {
 	b := &strings.Builder{}
 	line := func(format string, a ...any) { fmt.Fprintf(b, format+"\n", a...) }
 	line("# Benchmarks\n")
-	line("Written by `make bench` (`go run ./bench/sidebyside`), %s. %d rounds; in each, every workload ran against every broker, one after the",
+	line("Written by `make bench` (`go run ./bench/sidebyside`), %s. Rounds: %d; in each, every workload ran against every broker, one after the",
 		p.began.Format("2006-01-02"), p.options.rounds)
 	line("other, each time with a fresh process; %v measured after %v of warm-up. Payloads are 64 bytes unless said, TLS 1.3, MQTT 3.1.1 unless", p.options.duration, p.options.warmup)
 	line("said. Cells are medians (lowest–highest); ratios are medians of the ratios within each round.\n")
