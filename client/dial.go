@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"time"
 )
 
 // Dialer makes the connections of a Config: its Dial method is Config.Dial.
@@ -19,6 +20,10 @@ type Dialer struct {
 	TLS *tls.Config
 	// Local is the address to connect from, empty for any.
 	Local string
+	// Upgrade puts a layer above TCP or TLS: websocket.NewClient of package
+	// transport, for one. It blocks; the end of Dial's ctx interrupts conn, and
+	// Dial closes it when Upgrade fails. Optional.
+	Upgrade func(conn net.Conn) (net.Conn, error)
 	// Through replaces the plain dial, for proxies. Optional.
 	Through func(ctx context.Context, network, address string) (net.Conn, error)
 }
@@ -36,8 +41,15 @@ type HandshakeError struct{ Err error }
 func (e *HandshakeError) Error() string { return "TLS handshake: " + e.Err.Error() }
 func (e *HandshakeError) Unwrap() error { return e.Err }
 
-// Dial connects and completes the TLS handshake. Errors are a *VerifyError, a
-// *HandshakeError, or those of package net.
+// UpgradeError is a failure above TLS: the other side does not speak what
+// Dialer.Upgrade wants, or refused it.
+type UpgradeError struct{ Err error }
+
+func (e *UpgradeError) Error() string { return e.Err.Error() }
+func (e *UpgradeError) Unwrap() error { return e.Err }
+
+// Dial connects, completes the TLS handshake and upgrades. Errors are a
+// *VerifyError, a *HandshakeError, an *UpgradeError, or those of package net.
 func (d *Dialer) Dial(ctx context.Context) (net.Conn, error) {
 	network := d.Network
 	if network == "" {
@@ -48,7 +60,7 @@ func (d *Dialer) Dial(ctx context.Context) (net.Conn, error) {
 		return nil, err
 	}
 	if d.TLS == nil {
-		return conn, nil
+		return d.upgrade(ctx, conn)
 	}
 	cfg := d.TLS.Clone()
 	if cfg.ServerName == "" {
@@ -73,7 +85,24 @@ func (d *Dialer) Dial(ctx context.Context) (net.Conn, error) {
 		conn.Close()
 		return nil, handshakeError(ctx, err)
 	}
-	return t, nil
+	return d.upgrade(ctx, t)
+}
+
+func (d *Dialer) upgrade(ctx context.Context, conn net.Conn) (net.Conn, error) {
+	if d.Upgrade == nil {
+		return conn, nil
+	}
+	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
+	up, err := d.Upgrade(conn)
+	if !stop() {
+		conn.Close()
+		return nil, &UpgradeError{context.Cause(ctx)}
+	}
+	if err != nil {
+		conn.Close()
+		return nil, &UpgradeError{err}
+	}
+	return up, nil
 }
 
 func (d *Dialer) dial(ctx context.Context, network string) (net.Conn, error) {

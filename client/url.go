@@ -9,19 +9,27 @@ import (
 )
 
 // URL names a broker and, as users of MQTT write it, what to do there:
-// mqtts://[user[:password]@]host[:port][/topic].
+// mqtts://[user[:password]@]host[:port][/topic], or for WebSocket
+// wss://[user[:password]@]host[:port][/path].
 type URL struct {
-	TLS         bool   // mqtts, ssl, tls; false for mqtt and tcp
+	TLS         bool   // mqtts, ssl, tls, wss; false for mqtt, tcp, ws
+	WebSocket   bool   // wss, ws
 	Host        string // without brackets
-	Port        uint16 // 8883 or 1883 unless given
+	Port        uint16 // 8883 or 1883, for WebSocket 443 or 80, unless given
 	User        string
 	Password    string
 	HasUser     bool
 	HasPassword bool
+	// Path is what WebSocket asks for, with its query: all from the first slash,
+	// or /mqtt.
+	Path string
 	// Topic is all that follows the first slash, taken literally: '#', '+', '?'
-	// and '%' are topic characters here.
+	// and '%' are topic characters here. WebSocket URLs have none.
 	Topic string
 }
+
+// DefaultPath is what a WebSocket URL without a path asks for.
+const DefaultPath = "/mqtt"
 
 // Address is host:port as package net wants it.
 func (u *URL) Address() string {
@@ -30,16 +38,21 @@ func (u *URL) Address() string {
 
 // String never shows the password.
 func (u *URL) String() string {
-	scheme := "mqtt://"
-	if u.TLS {
-		scheme = "mqtts://"
+	s := "mqtt"
+	if u.WebSocket {
+		s = "ws"
 	}
-	s := scheme
+	if u.TLS {
+		s += "s"
+	}
+	s += "://"
 	if u.HasUser {
 		s += url.PathEscape(u.User) + "@"
 	}
 	s += u.Address()
-	if u.Topic != "" {
+	if u.WebSocket {
+		s += u.Path
+	} else if u.Topic != "" {
 		s += "/" + u.Topic
 	}
 	return s
@@ -57,11 +70,22 @@ func ParseURL(s string) (*URL, error) {
 		u.TLS, u.Port = true, 8883
 	case "mqtt", "tcp":
 		u.Port = 1883
+	case "wss":
+		u.TLS, u.WebSocket, u.Port = true, true, 443
+	case "ws":
+		u.WebSocket, u.Port = true, 80
 	default:
-		return nil, fmt.Errorf("parse URL %q: scheme %q is neither mqtts nor mqtt", redact(s), scheme)
+		return nil, fmt.Errorf("parse URL %q: scheme %q is none of mqtts, mqtt, wss, ws", redact(s), scheme)
 	}
-	authority, topic, _ := strings.Cut(rest, "/")
-	u.Topic = topic
+	authority, rest, slash := strings.Cut(rest, "/")
+	switch {
+	case !u.WebSocket:
+		u.Topic = rest
+	case slash:
+		u.Path = "/" + rest
+	default:
+		u.Path = DefaultPath
+	}
 	if at := strings.LastIndexByte(authority, '@'); at >= 0 {
 		user, password, hasPassword := strings.Cut(authority[:at], ":")
 		var err error

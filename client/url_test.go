@@ -20,6 +20,9 @@ func TestParseURL(t *testing.T) {
 		"mqtts://u%40x:p%3Aq@h:9": {TLS: true, Host: "h", Port: 9, User: "u@x", Password: "p:q", HasUser: true, HasPassword: true},
 		"mqtts://u:p@ss@h":        {TLS: true, Host: "h", Port: 8883, User: "u", Password: "p@ss", HasUser: true, HasPassword: true},
 		"mqtts://[::1]:5/t":       {TLS: true, Host: "::1", Port: 5, Topic: "t"},
+		"wss://h":                 {TLS: true, WebSocket: true, Host: "h", Port: 443, Path: "/mqtt"},
+		"ws://h:8080/":            {WebSocket: true, Host: "h", Port: 8080, Path: "/"},
+		"ws://u:p@[::1]/a/b?c=/d": {WebSocket: true, Host: "::1", Port: 80, User: "u", Password: "p", HasUser: true, HasPassword: true, Path: "/a/b?c=/d"},
 		"mqtts://[fe80::1%25lo]":  {TLS: true, Host: "fe80::1%25lo", Port: 8883},
 	} {
 		got, err := ParseURL(s)
@@ -44,6 +47,7 @@ func TestParseURL(t *testing.T) {
 func FuzzParseURL(f *testing.F) {
 	f.Add("mqtts://u:p@h:1/t")
 	f.Add("mqtt://[::1]/#")
+	f.Add("wss://h/mqtt?token=x")
 	f.Fuzz(func(t *testing.T, s string) {
 		u, err := ParseURL(s)
 		if err != nil {

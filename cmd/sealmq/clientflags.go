@@ -26,6 +26,8 @@ type clientOptions struct {
 	port               uint16
 	srv                bool
 	url                string
+	ws                 bool
+	path               string // what WebSocket asks for
 	id, idPrefix       string
 	username, password string
 	keepAlive          uint16
@@ -57,7 +59,8 @@ type clientOptions struct {
 func (o *clientOptions) define(f *pflag.FlagSet) {
 	f.StringVarP(&o.host, "host", "h", "localhost", "`HOST` of the broker")
 	f.Uint16VarP(&o.port, "port", "p", 0, "`PORT` of the broker (default 8883; 1883 means no TLS)")
-	f.StringVarP(&o.url, "url", "L", "", "broker and topic as mqtts://[user[:password]@]host[:port][/topic]")
+	f.StringVarP(&o.url, "url", "L", "", "broker and topic as mqtts://[user[:password]@]host[:port][/topic], or broker as wss://…[/path]")
+	f.BoolVar(&o.ws, "ws", false, "speak MQTT over WebSocket, as wss:// and ws:// in a URL do; asks for the path /mqtt")
 	f.StringVar(&o.unix, "unix", "", "connect to the unix socket at `PATH` (no TLS)")
 	f.BoolVarP(&o.srv, "srv", "S", false, "look up the broker of the domain given by -h with DNS SRV")
 	f.StringVarP(&o.bind, "bind", "A", "", "connect from this local `ADDRESS`")
@@ -207,6 +210,9 @@ func (o *clientOptions) useURL(s string) error {
 	}
 	o.host, o.port, o.secure = u.Host, u.Port, u.TLS
 	o.noTLS = !u.TLS
+	if u.WebSocket {
+		o.ws, o.path = true, u.Path
+	}
 	o.url = s
 	if u.HasUser {
 		o.username = u.User
@@ -221,7 +227,7 @@ func (o *clientOptions) useURL(s string) error {
 }
 
 // resolve settles URL, port and TLS. Nothing goes in the clear that was not
-// asked for: by mqtt://, by port 1883, by a unix socket or by --no-tls.
+// asked for: by mqtt:// or ws://, by port 1883, by a unix socket or by --no-tls.
 func (o *clientOptions) resolve() error {
 	tlsAsked := o.caFile != "" || o.caPath != "" || o.cert != "" || o.osCerts || o.insecure || o.alpn != "" || o.given("tls-version")
 	if o.url != "" {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/sealmq/sealmq/client"
 	"github.com/sealmq/sealmq/mqtt"
+	"github.com/sealmq/sealmq/transport/websocket"
 )
 
 // link is a broker to connect to, again and again if need be.
@@ -51,8 +52,29 @@ func (o *clientOptions) newLink(ctx context.Context) (*link, error) {
 			return nil, err
 		}
 	}
+	if o.ws {
+		d.Upgrade = o.upgrade
+	}
 	l.cfg.Dial = d.Dial
 	return l, l.configure()
+}
+
+// upgrade makes a WebSocket of a connection.
+func (o *clientOptions) upgrade(conn net.Conn) (net.Conn, error) {
+	path, host := o.path, o.host
+	if path == "" {
+		path = client.DefaultPath
+	}
+	if own := map[bool]uint16{true: 443, false: 80}; o.port != own[o.secure] {
+		host = net.JoinHostPort(o.host, strconv.Itoa(int(o.port)))
+	} else if strings.Contains(host, ":") {
+		host = "[" + host + "]"
+	}
+	var c websocket.ClientOptions
+	if v, err := o.protocol(); err == nil && v == mqtt.V31 {
+		c.Protocol = websocket.ProtocolV31
+	}
+	return websocket.NewClient(conn, host, path, c)
 }
 
 // configure fills in what goes into CONNECT.

@@ -23,6 +23,7 @@ func (l *link) explain(err error) error {
 		coded     *exitError
 		verify    *client.VerifyError
 		handshake *client.HandshakeError
+		upgrade   *client.UpgradeError
 		server    *client.ServerError
 		dns       *net.DNSError
 	)
@@ -41,6 +42,8 @@ func (l *link) explain(err error) error {
 	case strings.Contains(text, "remote error: tls:"):
 		// With TLS 1.3 the broker's no to our certificate comes after the handshake.
 		return withExit(exitTLSRefused, err, l.handshakeHints(text)...)
+	case errors.As(err, &upgrade) && !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, os.ErrDeadlineExceeded):
+		return withExit(exitFailure, err, l.upgradeHint(text))
 	case errors.As(err, &server):
 		return l.explainServer(server)
 	case errors.As(err, &dns):
@@ -61,6 +64,16 @@ func (l *link) explain(err error) error {
 		return withExit(exitUnreachable, err)
 	}
 	return withExit(exitFailure, err)
+}
+
+func (l *link) upgradeHint(text string) string {
+	switch {
+	case strings.Contains(text, "answered 404"):
+		return "the broker serves WebSocket at another path; it is part of the URL: wss://host:port/path"
+	case !l.o.secure:
+		return "is the port one for WebSocket, and without TLS? with TLS it is wss://"
+	}
+	return "is the port one for WebSocket? without it, it is mqtts://"
 }
 
 func (l *link) explainServer(e *client.ServerError) error {

@@ -124,8 +124,15 @@ func TestResolve(t *testing.T) {
 		"--insecure -u a -P b":        {true, 0, exitUsage},
 		"--insecure -L mqtts://a:b@h": {true, 0, exitUsage},
 		"--insecure -P b --insecure-yes-send-credentials": {true, 8883, 0},
-		"-L http://h": {false, 0, exitUsage},
-		"--unix /s":   {false, 1883, 0},
+		"-L http://h":          {false, 0, exitUsage},
+		"--ws":                 {true, 8883, 0},
+		"--ws --no-tls":        {false, 1883, 0},
+		"-L wss://h/mqtt":      {true, 443, 0},
+		"-L ws://h":            {false, 80, 0},
+		"-L wss://h:9/":        {true, 9, 0},
+		"-L ws://h --cafile x": {false, 0, exitUsage},
+		"--ws -L mqtts://h/t":  {true, 8883, 0},
+		"--unix /s":            {false, 1883, 0},
 	} {
 		o := &clientOptions{}
 		cmd := newVersionCmd()
