@@ -1,10 +1,15 @@
-.PHONY: build test packages race fuzz conformance generate cross clean
+.PHONY: build test bench packages race fuzz conformance generate cross clean
 
 build: ## bin/sealmq
 	go build -trimpath -o bin/sealmq ./cmd/sealmq
 
 test: ## everything, with what it needs installed first; says what it skips and why
 	.ci/run
+
+bench: build ## docs/benchmarks.md: the same workloads against this broker, Mosquitto and PEERS (a file of NAME=COMMAND)
+	@command -v mosquitto >/dev/null || { apt-get -qq update && apt-get -qq -y --no-install-recommends install mosquitto; } \
+	  || echo "without Mosquitto: it is not installed (Debian package mosquitto)"
+	go run ./bench/sidebyside $(BENCHFLAGS)
 
 packages: ## the Debian packages that some tests drive
 	.ci/run packages

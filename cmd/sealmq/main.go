@@ -57,6 +57,7 @@ func newRootCmd() *cobra.Command {
 		newDeviceCmd(),
 		newPubCmd(),
 		newSubCmd(),
+		newBenchCmd(),
 		newRRCmd(),
 		newCheckCmd(),
 		newVersionCmd(),
