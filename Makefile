@@ -6,10 +6,8 @@ build: ## bin/sealmq
 test: ## everything, with what it needs installed first; says what it skips and why
 	.ci/run
 
-bench: build ## docs/benchmarks.md: the same workloads against this broker, Mosquitto and PEERS (a file of NAME=COMMAND)
-	@command -v mosquitto >/dev/null || { apt-get -qq update && apt-get -qq -y --no-install-recommends install mosquitto; } \
-	  || echo "without Mosquitto: it is not installed (Debian package mosquitto)"
-	go run ./bench/sidebyside $(BENCHFLAGS)
+bench: ## docs/benchmarks.md: the same workloads against this broker, Debian's Mosquitto and others (see bench/README.md)
+	go run ./bench/sidebyside --install $(BENCHFLAGS)
 
 packages: ## the Debian packages that some tests drive
 	.ci/run packages
