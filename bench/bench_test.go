@@ -42,6 +42,16 @@ func TestMessages(t *testing.T) {
 	}
 }
 
+func TestWebSocket(t *testing.T) {
+	d := (&fakeBroker{ws: true}).start(t)
+	d.WebSocket = "/mqtt"
+	cfg := quick(Pairs, d)
+	cfg.QoS, cfg.Window = 1, 20
+	if m := mustRun(t, cfg).Messages; m.Sent == 0 || m.Lost != 0 {
+		t.Errorf("%+v", *m)
+	}
+}
+
 // A broker that stands still for a while makes late all messages that were due meanwhile, not only the one it held: no
 // coordinated omission.
 func TestStallIsSeen(t *testing.T) {

@@ -8,6 +8,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gobwas/ws"
+	"github.com/gobwas/ws/wsutil"
+
 	"github.com/sealmq/sealmq/mqtt"
 )
 
@@ -18,6 +21,7 @@ type fakeBroker struct {
 	suback   mqtt.ReasonCode // refusal of every subscription
 	puback   mqtt.ReasonCode
 	drop     int           // every how manieth message is lost, 0: none
+	ws       bool          // speak through a WebSocket
 	hangUp   bool          // close at the first PUBLISH
 	stall    chan struct{} // while it is open nothing is forwarded; nil: never
 	mute     bool          // no PUBACK ever
@@ -62,7 +66,38 @@ func (b *fakeBroker) start(t *testing.T) *Dialer {
 	return &Dialer{Address: l.Addr().String()}
 }
 
+// framed is the server's end of a WebSocket.
+type framed struct {
+	net.Conn
+	rest []byte
+}
+
+func (f *framed) Read(p []byte) (int, error) {
+	for len(f.rest) == 0 {
+		b, err := wsutil.ReadClientBinary(f.Conn)
+		if err != nil {
+			return 0, err
+		}
+		f.rest = b
+	}
+	n := copy(p, f.rest)
+	f.rest = f.rest[n:]
+	return n, nil
+}
+
+func (f *framed) Write(p []byte) (int, error) {
+	return len(p), wsutil.WriteServerBinary(f.Conn, p)
+}
+
 func (b *fakeBroker) serve(nc net.Conn) {
+	if b.ws {
+		u := ws.Upgrader{Protocol: func(p []byte) bool { return string(p) == "mqtt" }}
+		if _, err := u.Upgrade(nc); err != nil {
+			nc.Close()
+			return
+		}
+		nc = &framed{Conn: nc}
+	}
 	c := &fakeConn{Conn: nc, v: mqtt.V5}
 	l := &link{Conn: nc, in: make([]byte, 4096)}
 	defer func() {
