@@ -19,7 +19,7 @@ const (
 	gcMost    = 800 // percent
 	quietTick = time.Second
 	quietRate = 256 << 10 // bytes allocated in a tick, at most, when nothing goes on
-	worthFree = 8 << 20   // bytes allocated since memory was last returned that make it worth doing again
+	worthFree = 8 << 20   // bytes allocated since memory was last returned that make it worth doing again, at least
 )
 
 // tuneMemory adjusts the collector until ctx ends. GOGC in the environment switches it off.
@@ -47,7 +47,7 @@ func tuneMemory(ctx context.Context) {
 			quiet = 0
 		}
 		before = total
-		if quiet >= 2 && total-freed > worthFree {
+		if quiet >= 2 && total-freed > max(worthFree, live/4) {
 			debug.FreeOSMemory()
 			metrics.Read(m)
 			before, freed = m[1].Value.Uint64(), m[1].Value.Uint64()
