@@ -17,7 +17,7 @@ type wheel struct {
 	slots [wheelSlots]*Conn // heads of doubly linked lists
 	at    int64             // the tick reached
 	n     int
-	timer *time.Timer
+	timer *time.Timer // nil while nothing is watched
 	off   bool
 }
 
@@ -51,7 +51,7 @@ func (w *wheel) add(c *Conn, limit time.Duration) {
 		return
 	}
 	c.alive.limit = limit
-	if w.n == 0 {
+	if w.timer == nil {
 		w.at = int64(w.b.now() / wheelTick)
 		w.timer = time.AfterFunc(wheelTick, w.tick)
 	}
@@ -113,6 +113,7 @@ func (w *wheel) tick() {
 			c = next
 		}
 	}
+	w.timer = nil
 	if w.n > 0 && !w.off {
 		w.timer = time.AfterFunc(wheelTick, w.tick)
 	}

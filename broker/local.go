@@ -2,6 +2,7 @@ package broker
 
 import (
 	"fmt"
+	"sync"
 
 	"github.com/sealmq/sealmq/store"
 	"github.com/sealmq/sealmq/topic"
@@ -25,12 +26,12 @@ func (b *Broker) Publish(m *store.Message) (bool, error) {
 
 // Subscribe calls fn for every message published to a topic that the filter matches, until cancel is called; a call may
 // still be under way when cancel returns. fn runs inside the publisher's work: it must neither block nor publish nor
-// change the message.
+// change the message. Further calls of cancel do nothing.
 func (b *Broker) Subscribe(filter string, fn func(*store.Message)) (cancel func(), err error) {
 	if err := topic.ValidFilter(filter); err != nil {
 		return nil, fmt.Errorf("subscribe: %w", err)
 	}
 	sub := &subscription{local: fn, filter: filter}
 	ref := b.index.Insert(filter, sub)
-	return func() { b.index.Remove(ref) }, nil
+	return sync.OnceFunc(func() { b.index.Remove(ref) }), nil
 }
