@@ -43,7 +43,7 @@ type Limits struct {
 	TopicAliasMaximumSend int `toml:"topic_alias_maximum_send" default:"10" min:"0" max:"65535" none:"-1"`
 
 	// MaxInflight is how many QoS 1 and 2 messages may be on their way to one client at a time; an MQTT 5 client's own
-	// Receive Maximum counts where it is smaller.
+	// Receive Maximum counts where it is smaller, and more than 13,000 count as 13,000.
 	MaxInflight int `toml:"max_inflight_messages" default:"1024" min:"1" max:"65535"`
 
 	// MaxQueued is how many QoS 1 and 2 messages wait for one session beyond those in flight.

@@ -23,8 +23,12 @@ const (
 	released                     // waits for PUBCOMP
 )
 
-// maxIDs is how many packet identifiers there are [MQTT-2.2.1-4].
-const maxIDs = 65535
+// maxIDs is how many packet identifiers there are [MQTT-2.2.1-4]. maxActive is how many of them may be under way at a
+// time: the ring may be over four times as long as what is under way in it, and has each identifier once.
+const (
+	maxIDs    = 65535
+	maxActive = 13000
+)
 
 // inflight holds the messages under way to one client in the order in which they were first sent.
 //
@@ -90,7 +94,7 @@ func (f *inflight) find(id uint16) int {
 
 // room reports whether another message may be sent under the client's Receive Maximum and the bound in bytes.
 func (f *inflight) room(window int, maxBytes int64) bool {
-	return f.resend == f.len() && f.active < min(window, maxIDs-1) && (f.bytes < maxBytes || f.active == 0)
+	return f.resend == f.len() && f.active < min(window, maxActive) && (f.bytes < maxBytes || f.active == 0)
 }
 
 // add takes a message that is being sent and returns its packet identifier.
