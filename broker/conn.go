@@ -318,7 +318,9 @@ func (c *Conn) end(final []byte, abnormal bool) {
 	c.flushing.Lock() // for good: nothing is written after the last packet [MQTT-3.14.4-1]
 	items, after := c.sess.detach(w, c, wl)
 	if !c.lost {
-		c.write(w, items)
+		if _, drops := c.write(w, items); len(drops) > 0 {
+			c.sess.drop(w, drops)
+		}
 		if final != nil {
 			c.link.Write(final)
 		}
@@ -354,6 +356,9 @@ func (s *session) detach(w *worker, c *Conn, wl *will) (items []outItem, after f
 				sub.share.move(sub, false)
 			}
 		}
+	}
+	for _, r := range s.replays {
+		r.sub.replay = nil
 	}
 	s.replays = nil
 	now := s.b.now()

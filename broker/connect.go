@@ -82,7 +82,7 @@ func (c *Conn) open(r io.Reader) error {
 	if p.Version == mqtt.V5 {
 		c.problems = !p.Props.Has(mqtt.PropRequestProblemInfo) || p.Props.RequestProblemInfo != 0
 		if p.Props.Has(mqtt.PropMaximumPacketSize) {
-			c.maxSend = int64(p.Props.MaximumPacketSize)
+			c.maxSend = min(int64(p.Props.MaximumPacketSize), mqtt.MaxPacketSize)
 		}
 	}
 	if code, text := c.acceptable(&p); code != mqtt.Success {
@@ -410,7 +410,7 @@ func (c *Conn) accept(p *mqtt.Connect, principal *auth.Principal, id string, dat
 	if err != nil {
 		return c.refuseAuth(err)
 	}
-	if p.CleanStart && !s.fresh { // [MQTT-3.1.2-4]
+	for p.CleanStart && !s.fresh { // again if another connection was faster [MQTT-3.1.2-4]
 		s.mu.Lock()
 		after := s.end(w)
 		s.mu.Unlock()
@@ -428,8 +428,9 @@ func (c *Conn) accept(p *mqtt.Connect, principal *auth.Principal, id string, dat
 	c.partial = append([]byte(nil), c.partial[used:]...)
 
 	s.mu.Lock()
+	b.wheel.add(c, keepAlive+keepAlive/2) // before anybody can find the connection and end it
 	s.principal = principal
-	s.conn = c
+	s.conn, s.lim = c, c.lim
 	b.online.Add(1)
 	s.expiry = c.expiry
 	s.will = nil // [MQTT-3.1.3-9]
@@ -443,7 +444,6 @@ func (c *Conn) accept(p *mqtt.Connect, principal *auth.Principal, id string, dat
 	s.fill(w)
 	s.mu.Unlock()
 	w.count(connected, 1)
-	b.wheel.add(c, keepAlive+keepAlive/2)
 	s.claim.Unlock()
 	if !b.running() { // Shutdown may have looked for connections before this one was on its session
 		c.kick(mqtt.ServerShuttingDown, shuttingDown)
@@ -492,8 +492,9 @@ func (c *Conn) connack(p *mqtt.Connect, id string, keepAlive time.Duration, data
 	set(lim.NoShared, mqtt.PropSharedAvailable)
 	q.ServerKeepAlive = uint16(keepAlive / time.Second)
 	set(keepAlive != time.Duration(p.KeepAlive)*time.Second, mqtt.PropServerKeepAlive)
-	if p.Props.RequestResponseInfo == 1 && !strings.ContainsAny(id, "+#") { // [MQTT-3.1.2-28]
-		q.ResponseInfo = []byte("response/" + id)
+	info := "response/" + id
+	if p.Props.RequestResponseInfo == 1 && !strings.ContainsAny(id, "+#") && len(info) <= 65535 { // [MQTT-3.1.2-28]
+		q.ResponseInfo = []byte(info)
 		q.Set(mqtt.PropResponseInfo)
 	}
 	if c.authMethod != "" { // [MQTT-4.12.0-5]

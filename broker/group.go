@@ -120,6 +120,11 @@ func (g *group) route(w *worker, m *store.Message) bool {
 	for n := 0; ; n++ {
 		sub := g.pick(turn, n)
 		if sub == nil {
+			if m.QoS == 0 {
+				w.count(droppedOffline, 1)
+			} else {
+				w.count(droppedQueue, 1)
+			}
 			return false
 		}
 		if g.give(w, sub, m, true) {

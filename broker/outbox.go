@@ -216,6 +216,9 @@ func (c *Conn) appendPublish(buf []byte, it *outItem, now int64) (next []byte, d
 		size += 2
 	}
 	if c.version != mqtt.V5 {
+		if size > mqtt.MaxRemaining { // its publisher had a topic alias for the name
+			return buf, droppedTooLarge
+		}
 		buf = mqtt.AppendHeader(buf, mqtt.PUBLISH, it.flags, size)
 		buf = binary.BigEndian.AppendUint16(buf, uint16(len(m.Topic)))
 		buf = append(buf, m.Topic...)

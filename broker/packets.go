@@ -297,7 +297,8 @@ func (c *Conn) onSubscribe(flags uint8, body []byte) error {
 	if p.Props.Has(mqtt.PropSubscriptionIDs) && len(p.Props.SubscriptionIDs) > 0 {
 		id = p.Props.SubscriptionIDs[0]
 	}
-	var replays []replay
+	var wanted []*subscription
+	asked := make(map[*subscription]bool)
 	for i := range p.Filters {
 		f := &p.Filters[i]
 		sub, isNew, code := c.subscribe(f, id)
@@ -308,14 +309,28 @@ func (c *Conn) onSubscribe(flags uint8, body []byte) error {
 		}
 		// Retained messages are not for shared subscriptions, section 4.8.2.
 		if sub.share == nil && (f.RetainHandling == 0 || f.RetainHandling == 1 && isNew) { // [MQTT-3.3.1-9] … 11
-			replays = append(replays, c.b.newReplay(sub))
+			if !asked[sub] { // the same filter may stand there twice
+				asked[sub] = true
+				wanted = append(wanted, sub)
+			}
 		}
+	}
+	var replays []*replay
+	for _, sub := range wanted {
+		replays = append(replays, c.b.newReplay(sub))
 	}
 	c.answer(encoded(ack.Append(nil, c.version))) // [MQTT-3.8.4-1]
 	if len(replays) > 0 {
 		s := c.sess
 		s.mu.Lock()
-		s.replays = append(s.replays, replays...)
+		for _, r := range replays {
+			if under := r.sub.replay; under != nil { // what is left of it is in the new one
+				under.list = r.list
+				continue
+			}
+			r.sub.replay = r
+			s.replays = append(s.replays, r)
+		}
 		s.fill(c.w)
 		if len(s.replays) > 0 && !s.dirty {
 			s.dirty = true

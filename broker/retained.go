@@ -13,14 +13,17 @@ import (
 // It holds what was retained when the subscription was made. Each topic is looked up again at its turn, under the
 // session's lock: a publisher stores a retained message before it delivers it, so a subscriber never gets an older value
 // after a newer one, and never misses both.
+//
+// There is one for a subscription at most: subscribing again begins it anew, so that a client that asks and does not read
+// makes the broker hold nothing more.
 type replay struct {
 	sub  *subscription
 	list []*store.Message
 }
 
 // newReplay collects the retained messages for a subscription, in the order in which they were published.
-func (b *Broker) newReplay(sub *subscription) replay {
-	r := replay{sub: sub}
+func (b *Broker) newReplay(sub *subscription) *replay {
+	r := &replay{sub: sub}
 	err := b.store.Retained(sub.filter, func(m *store.Message) bool {
 		r.list = append(r.list, m)
 		return true
@@ -39,7 +42,7 @@ const replayBytes = 64 << 10
 // are older than what a replay would find, so they go first. The caller holds the session's mu.
 func (s *session) fillReplays(w *worker, now int64) {
 	for len(s.replays) > 0 {
-		r := &s.replays[0]
+		r := s.replays[0]
 		for len(r.list) > 0 {
 			if s.outBytes >= replayBytes {
 				return
@@ -61,8 +64,8 @@ func (s *session) fillReplays(w *worker, now int64) {
 			}
 			r.list[0], r.list = nil, r.list[1:]
 		}
-		s.replays[0] = replay{}
-		s.replays = s.replays[1:]
+		r.sub.replay = nil
+		s.replays[0], s.replays = nil, s.replays[1:]
 	}
 	s.replays = nil
 }

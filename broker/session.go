@@ -17,7 +17,7 @@ import (
 type session struct {
 	b     *Broker
 	id    string
-	claim sync.Mutex // one CONNECT at a time
+	claim sync.Mutex // one CONNECT or timer at a time
 	fresh bool       // made for the CONNECT under way; under claim
 
 	// received2 holds the packet identifiers of QoS 2 messages that were routed and wait for their PUBREL.
@@ -28,6 +28,7 @@ type session struct {
 	dead      bool // ended: nothing may be added
 	dirty     bool // in some worker's list of sessions to flush
 	conn      *Conn
+	lim       *Limits // of the connection, or of the last one
 	principal *auth.Principal
 	expiry    uint32 // seconds that it outlives its connection; math.MaxUint32: for ever
 	subs      map[string]*subscription
@@ -35,7 +36,7 @@ type session struct {
 	outBytes  int64
 	inflight  inflight
 	queue     store.Queue // nil while it was never needed
-	replays   []replay
+	replays   []*replay
 
 	will             *will
 	willAt, expireAt time.Duration // on the broker's clock; 0: none
@@ -70,7 +71,9 @@ func (s *session) push(w *worker, m *store.Message, d delivery) bool {
 	c := s.conn
 	if d.qos == 0 {
 		if c == nil {
-			w.count(droppedOffline, 1)
+			if d.share == nil {
+				w.count(droppedOffline, 1)
+			}
 			return false
 		}
 		size := m.Size()
@@ -119,7 +122,7 @@ func (s *session) send(w *worker, m *store.Message, d delivery) {
 
 // enqueue keeps a QoS 1 or 2 message until the client's window opens.
 func (s *session) enqueue(w *worker, m *store.Message, d delivery) bool {
-	lim := s.limits()
+	lim := s.lim
 	if s.queue == nil {
 		q, err := s.b.store.OpenQueue(s.id)
 		if err != nil {
@@ -130,8 +133,11 @@ func (s *session) enqueue(w *worker, m *store.Message, d delivery) bool {
 	}
 	full := s.queue.Len() >= lim.MaxQueued || s.queue.Bytes()+m.Size() > lim.MaxQueuedBytes
 	if full || w.b.outbound.Load() > w.b.cfg.OutboundMemory {
+		if d.share != nil {
+			return false
+		}
 		w.count(droppedQueue, 1)
-		return d.share == nil
+		return true
 	}
 	var share any
 	if d.share != nil {
@@ -147,13 +153,6 @@ func (s *session) enqueue(w *worker, m *store.Message, d delivery) bool {
 	}
 	w.queued += m.Size()
 	return true
-}
-
-func (s *session) limits() *Limits {
-	if s.conn != nil {
-		return s.conn.lim
-	}
-	return &s.b.cfg.Limits
 }
 
 // fill moves messages into the outbox as far as the client's window and the outbox allow: first what an earlier
@@ -376,8 +375,11 @@ func (s *session) stopTimer() {
 	}
 }
 
-// onTimer publishes a delayed will and ends an expired session.
+// onTimer publishes a delayed will and ends an expired session. It does not come between a CONNECT's claim and its
+// CONNACK: either the session ends before, or it is resumed.
 func (s *session) onTimer() {
+	s.claim.Lock()
+	defer s.claim.Unlock()
 	w := s.b.worker()
 	defer s.b.release(w)
 	s.mu.Lock()

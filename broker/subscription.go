@@ -18,7 +18,8 @@ type subscription struct {
 	opts   atomic.Uint64            // options; replaced in place, so that no message is lost meanwhile [MQTT-3.8.4-4]
 	list   atomic.Pointer[[]uint32] // the identifier as the list that deliveries share; nil without one
 	ref    topic.Ref[subscription]
-	slot   int // place in its group's list, under the group's lock
+	replay *replay // under way; under the session's mu
+	slot   int     // place in its group's list, under the group's lock
 }
 
 // options are the subscription options in one word.
