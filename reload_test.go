@@ -8,8 +8,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/broker"
 	"github.com/sealmq/sealmq/client"
 	"github.com/sealmq/sealmq/internal/testkit"
 	"github.com/sealmq/sealmq/transport"
@@ -73,6 +75,7 @@ func TestReloadKeepsTheOldOnError(t *testing.T) {
 	}{
 		{"invalid", func(c *sealmq.Config) { c.Listeners[0].Anonymous = false }, "anonymous"},
 		{"data folder", func(c *sealmq.Config) { c.Data += "2" }, "data: a change needs a restart"},
+		{"$SYS interval", func(c *sealmq.Config) { c.Broker.SysInterval = time.Minute }, "sys_interval: a change needs a restart"},
 		{"missing certificate", func(c *sealmq.Config) {
 			c.Listeners[1].Certificate, c.Listeners[1].Key = "/missing.pem", "/missing.key"
 		}, "listener t: open /missing.pem"},
@@ -96,6 +99,27 @@ func TestReloadKeepsTheOldOnError(t *testing.T) {
 			connect(t, s.dialer("a", nil, nil), client.Config{})
 			connect(t, s.dialer("t", s.operator(), s.Folder().CA()), client.Config{})
 		})
+	}
+}
+
+// A limit of the table [limits] that is lifted holds no longer for connections accepted from then on.
+func TestReloadLiftsLimits(t *testing.T) {
+	testkit.NoLeaks(t)
+	cfg := sealmq.Config{Listeners: []sealmq.Listener{plainListener("a")}}
+	cfg.Broker.Limits = broker.Limits{MaxKeepAlive: time.Minute, NoRetain: true, MaxQueued: -1}
+	s := start(t, cfg)
+	server := connect(t, s.dialer("a", nil, nil), client.Config{}).Server()
+	if server.KeepAlive != 60 || !server.NoRetain {
+		t.Fatalf("keep alive %d, no retain %v before the reload", server.KeepAlive, server.NoRetain)
+	}
+	next := cfg
+	next.Broker.Limits = broker.Limits{}
+	if err := s.Reload(next); err != nil {
+		t.Fatal(err)
+	}
+	server = connect(t, s.dialer("a", nil, nil), client.Config{}).Server()
+	if server.KeepAlive != 0 || server.NoRetain {
+		t.Errorf("keep alive %d, no retain %v after the reload", server.KeepAlive, server.NoRetain)
 	}
 }
 

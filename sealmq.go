@@ -102,7 +102,9 @@ func New(cfg Config, opts ...Option) (*Server, error) {
 	}
 	s.listeners = listeners
 	s.store = memory.New()
-	s.broker, err = broker.New(cfg.Broker, broker.Options{Store: s.store, Auth: o.auth, Log: s.log, Version: "sealmq version " + Version()})
+	bc := cfg.Broker
+	bc.Limits = broker.Limits{} // every listener's are complete, and Reload may lift what the first ones said
+	s.broker, err = broker.New(bc, broker.Options{Store: s.store, Auth: o.auth, Log: s.log, Version: "sealmq version " + Version()})
 	if err != nil {
 		return nil, err
 	}
