@@ -27,7 +27,6 @@ type fakeBroker struct {
 	mute     bool          // no PUBACK ever
 	mu       sync.Mutex
 	subs     map[*fakeConn]string
-	shared   int
 	messages int
 }
 
