@@ -71,8 +71,11 @@ func (p *Principal) May(a Action, topic string, qos uint8, retain bool) bool {
 	return p.Policy == nil || p.Policy.May(a, topic, qos, retain)
 }
 
-// Same reports whether two principals are one identity, so that one may resume what the other left.
-func (p *Principal) Same(q *Principal) bool { return p.Name == q.Name && p.Method == q.Method }
+// Same reports whether two principals are one identity, so that one may resume what the other left. A device that has the
+// name of an operator is another one.
+func (p *Principal) Same(q *Principal) bool {
+	return p.Name == q.Name && p.Method == q.Method && p.Bound == q.Bound
+}
 
 // Authenticator turns credentials into a principal.
 //

@@ -11,7 +11,7 @@ import (
 // Certificates authenticates a peer by its client certificate: the principal is the last part of a SAN URI
 // urn:mqtts:TENANT:KIND:ID, else the subject's common name. Devices are bound to their id as client identifier, an
 // operator is not. A peer without a certificate is let in as anonymous where its listener allows it.
-// A user name or a password is refused without TLS, since it would travel in the clear.
+// A password is refused without TLS, since it would travel in the clear; otherwise user name and password are not looked at.
 type Certificates struct{}
 
 // Authenticate implements Authenticator.
