@@ -47,6 +47,7 @@ type Conn struct {
 	lost    bool   // by the network: what waits cannot be written
 	partial []byte // an incomplete packet
 	held    int64  // what it counts for in Broker.preAuth
+	kept    int64  // of that, the CONNECT while an authentication exchange goes on
 	aliasIn []string
 
 	unanswered int // QoS 2 publications of this connection that wait for their PUBREL

@@ -132,7 +132,7 @@ func (c *Conn) read(r io.Reader) (mqtt.Header, error) {
 			if size > 0 {
 				grown = min(grown, max(size, 512))
 			}
-			if !c.hold(int64(grown)) {
+			if !c.hold(c.kept + int64(grown)) {
 				return mqtt.Header{}, &mqtt.Error{Code: mqtt.ServerBusy, Text: "preauth_memory is used up by connections that have not been accepted"}
 			}
 			c.partial = append(make([]byte, 0, grown), c.partial...)
@@ -259,6 +259,7 @@ func (c *Conn) authenticate(r io.Reader, p *mqtt.Connect, cred *auth.Credentials
 	}
 	// The exchange reads on in a buffer of its own, since p and cred point into this one.
 	connect := c.partial
+	c.kept = int64(cap(connect))
 	c.partial = append(make([]byte, 0, max(512, len(connect)-used)), connect[used:]...)
 	defer func() { c.partial = append(connect[:used:used], c.partial...) }()
 	data := p.Props.AuthData

@@ -1,7 +1,10 @@
 package broker
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"io"
 	"runtime"
 	"testing"
 	"time"
@@ -9,6 +12,7 @@ import (
 	"github.com/sealmq/sealmq/auth"
 	"github.com/sealmq/sealmq/mqtt"
 	"github.com/sealmq/sealmq/store"
+	"github.com/sealmq/sealmq/store/memory"
 )
 
 // hello opens a connection of a version 3.1.1 client and returns its CONNACK's session present flag.
@@ -296,4 +300,94 @@ func TestIdentifiersWithALargeWindow(t *testing.T) {
 	for range maxIDs - maxActive + 1000 {
 		ack(add())
 	}
+}
+
+// A will is held against the policy once more when it is due.
+func TestWillForbiddenMeanwhile(t *testing.T) {
+	b := benchBroker(t)
+	got := 0
+	if _, err := b.Subscribe("will", func(*store.Message) { got++ }); err != nil {
+		t.Fatal(err)
+	}
+	for _, allowed := range []switchable{true, false} {
+		c := b.NewConn(&sink{}, auth.Peer{Anonymous: true}, Limits{})
+		p := mqtt.Connect{Version: mqtt.V311, ClientID: []byte("one"), CleanStart: true, HasWill: true}
+		p.Will = mqtt.Will{Topic: []byte("will")}
+		r := once(p.Append(nil, mqtt.V311))
+		if err := c.Open(&r); err != nil {
+			t.Fatal(err)
+		}
+		c.sess.principal = &auth.Principal{Policy: allowed}
+		c.Closed(nil)
+	}
+	if got != 1 || b.Stats().DroppedDenied != 1 {
+		t.Errorf("%d wills published and %d refused, want one each", got, b.Stats().DroppedDenied)
+	}
+}
+
+// switchable is a policy that allows everything or nothing.
+type switchable bool
+
+func (s switchable) May(auth.Action, string, uint8, bool) bool { return bool(s) }
+
+// What a CONNECT takes counts against the budget of those not accepted as long as its authentication goes on.
+func TestMemoryOfAnExchange(t *testing.T) {
+	const user = 60_000
+	x := &exchange{}
+	b, err := New(Config{}, Options{Store: memory.New(), Auth: x})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Shutdown(t.Context())
+	p := mqtt.Connect{Version: mqtt.V5, ClientID: []byte("one"), CleanStart: true, HasUsername: true, Username: make([]byte, user)}
+	for i := range p.Username {
+		p.Username[i] = 'u'
+	}
+	a := mqtt.Auth{Code: mqtt.ContinueAuthentication}
+	for _, q := range []*mqtt.Properties{&p.Props, &a.Props} {
+		q.AuthMethod = []byte("m")
+		q.Set(mqtt.PropAuthMethod)
+	}
+	a.Props.AuthData = make([]byte, 5000)
+	a.Props.Set(mqtt.PropAuthData)
+	x.step = func(data []byte) *auth.Principal {
+		if len(data) == 0 {
+			return nil
+		}
+		if n := b.Stats().PreAuthBytes; n < user+5000 {
+			t.Errorf("%d bytes counted, want at least %d", n, user+5000)
+		}
+		return &auth.Principal{}
+	}
+	c := b.NewConn(&sink{}, auth.Peer{}, Limits{})
+	first, second := once(p.Append(nil, mqtt.V5)), once(a.Append(nil, mqtt.V5))
+	if err := c.Open(io.MultiReader(&ended{first}, &ended{second})); err != nil {
+		t.Fatal(err)
+	}
+	if n := b.Stats().PreAuthBytes; n != 0 {
+		t.Errorf("%d bytes counted after CONNACK", n)
+	}
+}
+
+// ended is a once that ends in order.
+type ended struct{ once }
+
+func (e *ended) Read(p []byte) (int, error) {
+	if len(e.once) == 0 {
+		return 0, io.EOF
+	}
+	return e.once.Read(p)
+}
+
+// exchange is an authenticator and its own exchange.
+type exchange struct {
+	step func(data []byte) *auth.Principal
+}
+
+func (x *exchange) Authenticate(context.Context, *auth.Credentials) (*auth.Principal, error) {
+	return nil, errors.New("by exchange only")
+}
+func (x *exchange) Exchange(string, *auth.Credentials) auth.Exchange { return x }
+func (x *exchange) Next(_ context.Context, data []byte) ([]byte, *auth.Principal, error) {
+	return nil, x.step(data), nil
 }

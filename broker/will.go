@@ -36,8 +36,16 @@ func (c *Conn) newWill(p *mqtt.Connect, principal *auth.Principal) (*will, mqtt.
 	}, mqtt.Success, ""
 }
 
-// publish sends the will in the name of its session [MQTT-3.1.2-14][MQTT-3.1.2-15].
+// publish sends the will in the name of its session [MQTT-3.1.2-14][MQTT-3.1.2-15], if it still may be published.
 func (wl *will) publish(w *worker, s *session) {
+	s.mu.Lock()
+	principal := s.principal
+	s.mu.Unlock()
+	if !principal.May(auth.Publish, string(wl.topic), wl.qos, wl.retain) {
+		w.count(droppedDenied, 1)
+		w.b.log.Warn("will refused", "client", s.id, "topic", string(wl.topic))
+		return
+	}
 	p := publication{topic: wl.topic, payload: wl.payload, props: wl.props, from: s, qos: wl.qos, retain: wl.retain}
 	if wl.hasExpiry {
 		p.expires = w.b.expires(wl.expiry)
