@@ -58,7 +58,7 @@ func (s snippet) URL() string {
 
 // Mosquitto is a command line to be used inside the bundle's folder.
 func (s snippet) Mosquitto(tool string, args ...string) string {
-	return endpoint{s.Host, s.Port, "ca.pem", "cert.pem", "key.pem"}.mosquitto(tool, args...)
+	return endpoint{host: s.Host, port: s.Port, ca: "ca.pem", cert: "cert.pem", key: "key.pem"}.mosquitto(tool, args...)
 }
 
 // Until is the last day of the certificate.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -52,6 +53,9 @@ overwritten.`,
 			if err := pki.CheckID(id); err != nil {
 				return withExit(exitUsage, err)
 			}
+			if strings.HasPrefix(id, "-") {
+				return usagef("device id %q begins with a hyphen: programs would take it for a flag", id)
+			}
 			if port < 1 || port > 65535 {
 				return usagef("--port %d is not between 1 and 65535", port)
 			}
@@ -76,13 +80,18 @@ overwritten.`,
 			if err != nil {
 				return err
 			}
+			if _, err := os.Lstat(out); errors.Is(err, fs.ErrNotExist) {
+				// A folder of keys that is made inside a repository stays out of it.
+				files = append(files, pki.File{Name: ".gitignore", Content: []byte("*\n")})
+			}
 			if err := b.Write(out, files...); err != nil {
 				if errors.Is(err, fs.ErrExist) {
 					return withExit(exitFile, err, "nothing was written; choose another folder with --out")
 				}
 				return onFiles(err)
 			}
-			e := endpoint{host, port, filepath.Join(out, "ca.pem"), filepath.Join(out, "cert.pem"), filepath.Join(out, "key.pem")}
+			in := func(name string) string { return filepath.Join(out, name) }
+			e := endpoint{host: host, port: port, ca: in("ca.pem"), cert: in("cert.pem"), key: in("key.pem")}
 			w := cmd.OutOrStdout()
 			fmt.Fprintf(w, "%s%c is ready, valid until %s\n\n", filepath.Clean(out), filepath.Separator, b.Leaf.NotAfter.Format(time.DateOnly))
 			fmt.Fprint(w, bundleList)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"net"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -9,6 +10,9 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/sealmq/sealmq"
+	"github.com/sealmq/sealmq/client"
 )
 
 // endpoint is a broker and the files that prove who talks to it: what the
@@ -17,6 +21,24 @@ type endpoint struct {
 	host          string
 	port          int
 	ca, cert, key string
+	url           string // wss:// or ws://, where bare MQTT is not spoken
+}
+
+// endpointOf is where a listener of this broker is reached from its own machine.
+func endpointOf(l sealmq.Listener, addr *net.TCPAddr) endpoint {
+	e := endpoint{host: reachable(addr), port: addr.Port}
+	if !l.WebSocket {
+		return e
+	}
+	u := url.URL{Scheme: "wss", Host: net.JoinHostPort(e.host, strconv.Itoa(e.port)), Path: client.DefaultPath}
+	if l.Plain {
+		u.Scheme = "ws"
+	}
+	if p := l.WebSocketPaths; len(p) > 0 && !slices.Contains(p, "*") && !slices.Contains(p, u.Path) {
+		u.Path = p[0]
+	}
+	e.url = u.String()
+	return e
 }
 
 // mosquitto is a command line of mosquitto_pub or mosquitto_sub.
@@ -34,6 +56,9 @@ func (e endpoint) sealmq(program []string, data, command string, args ...string)
 	words := append(append([]string{}, program...), command)
 	if filepath.Clean(data) != defaultData {
 		words = append(words, "--data", data)
+	}
+	if e.url != "" {
+		return commandLine(append(append(words, e.url), args...)...)
 	}
 	if e.host != "localhost" {
 		words = append(words, "-h", e.host)

@@ -179,7 +179,7 @@ func TestDeviceSnippetsWork(t *testing.T) {
 		t.Log("python3-paho-mqtt is not installed: paho_device.py is not run")
 		return
 	}
-	in := listen(t, folder, python+" paho_device.py")
+	in := listen(t, b.dir, python+" pump-17/paho_device.py")
 	for _, want := range []string{"connected:", "pump-17/hello world"} {
 		if !in.Scan() || !strings.HasPrefix(in.Text(), want) {
 			t.Fatalf("paho_device.py prints %q, want %q", in.Text(), want)

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"syscall"
 
@@ -55,8 +57,7 @@ and certificates again; when they are bad, the old ones stay in force.`,
 			if err := s.Listen(); err != nil {
 				s.Close()
 				if errors.Is(err, syscall.EADDRINUSE) {
-					return withExit(exitFailure, err, "another program listens there; another address is two lines in a file:",
-						`printf '[[listener]]\naddress = ":8884"\n' >sealmq.toml; `+commandLine(append(self(), "serve", "--config", "sealmq.toml")...))
+					return withExit(exitFailure, err, addressHints(file, data)...)
 				}
 				return err
 			}
@@ -68,6 +69,22 @@ and certificates again; when they are bad, the old ones stay in force.`,
 	dataFlag(cmd, &data)
 	cmd.Flags().StringVar(&file, "config", "", "configuration `FILE`")
 	return cmd
+}
+
+// addressHints say how to listen elsewhere, without touching a file that exists.
+func addressHints(file, data string) []string {
+	if file != "" {
+		return []string{"another program listens there; change address in " + file}
+	}
+	name := "sealmq.toml"
+	for n := 2; ; n++ {
+		if _, err := os.Lstat(name); errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+		name = fmt.Sprintf("sealmq-%d.toml", n)
+	}
+	return []string{"another program listens there; another address is two lines in a file:",
+		`printf '[[listener]]\naddress = ":8884"\n' >` + name + `; ` + withData(self(), data, "serve", "--config", name)}
 }
 
 // serve runs s until ctx ends, and reloads it on SIGHUP.
@@ -103,21 +120,25 @@ func serve(ctx context.Context, s *sealmq.Server, load func() (sealmq.Config, er
 // welcome prints what works now: lines to be pasted as they are.
 func welcome(w io.Writer, s *sealmq.Server, program []string) {
 	cfg := s.Config()
-	for _, l := range cfg.Listeners {
-		addr, ok := s.Addr(l.Name).(*net.TCPAddr)
-		if !ok || l.Plain || l.Certificate != "" || l.ClientCA != "" || l.ClientCertificates == transport.None {
-			continue
-		}
-		e := endpoint{host: reachable(addr), port: addr.Port}
+	if e, ok := mutual(s, cfg.Listeners); ok {
 		e.ca, e.cert, e.key = s.Folder().OperatorFiles()
 		fmt.Fprintf(w, "\nSealMQ is ready on port %d, with mutual TLS. Its CA and keys are in %s%c\n", e.port, filepath.Clean(cfg.Data), filepath.Separator)
 		fmt.Fprintf(w, "\nSee every message, send one:\n  %s\n  %s\n",
 			e.sealmq(program, cfg.Data, "sub", "-v", "#"),
 			e.sealmq(program, cfg.Data, "pub", "-t", "hello", "-m", "world"))
-		fmt.Fprintf(w, "\nThe same with Mosquitto's tools:\n  %s\n  %s\n",
-			e.mosquitto("mosquitto_sub", "-v", "-t", "#"),
-			e.mosquitto("mosquitto_pub", "-t", "hello", "-m", "world"))
-		fmt.Fprintf(w, "\nGive a device its own identity:\n  %s\n\n", withData(program, cfg.Data, "device", "add", "pump-17"))
+		add := []string{"device", "add", "pump-17"}
+		if e.port != 8883 {
+			add = append(add, "--port", strconv.Itoa(e.port))
+		}
+		but := ""
+		if e.url == "" {
+			fmt.Fprintf(w, "\nThe same with Mosquitto's tools:\n  %s\n  %s\n",
+				e.mosquitto("mosquitto_sub", "-v", "-t", "#"),
+				e.mosquitto("mosquitto_pub", "-t", "hello", "-m", "world"))
+		} else {
+			but = " (the code that comes with it needs a listener without WebSocket)"
+		}
+		fmt.Fprintf(w, "\nGive a device its own identity%s:\n  %s\n\n", but, withData(program, cfg.Data, add...))
 		return
 	}
 	for _, l := range cfg.Listeners {
@@ -129,12 +150,35 @@ func welcome(w io.Writer, s *sealmq.Server, program []string) {
 			fmt.Fprintf(w, "\nSealMQ is ready on port %d, with TLS.\n", addr.Port)
 			continue
 		}
-		e := endpoint{host: reachable(addr), port: addr.Port}
-		fmt.Fprintf(w, "\nSealMQ is ready on port %d, in the clear and for anybody:\n  %s\n  %s\n", e.port,
+		e := endpointOf(l, addr)
+		fmt.Fprintf(w, "\nSealMQ is ready on port %d, in the clear and for anybody:\n", e.port)
+		if e.url != "" {
+			fmt.Fprintf(w, "  %s\n  %s\n",
+				e.sealmq(program, defaultData, "sub", "-v", "#"),
+				e.sealmq(program, defaultData, "pub", "-t", "hello", "-m", "world"))
+			continue
+		}
+		fmt.Fprintf(w, "  %s\n  %s\n",
 			e.mosquitto("mosquitto_sub", "-v", "-t", "#"),
 			e.mosquitto("mosquitto_pub", "-t", "hello", "-m", "world"))
 	}
 	fmt.Fprintln(w)
+}
+
+// mutual is the listener that the operator's certificate opens, one without
+// WebSocket if there is one: more clients speak that.
+func mutual(s *sealmq.Server, listeners []sealmq.Listener) (found endpoint, ok bool) {
+	for _, l := range listeners {
+		addr, tcp := s.Addr(l.Name).(*net.TCPAddr)
+		if !tcp || l.Plain || l.Certificate != "" || l.ClientCA != "" || l.ClientCertificates == transport.None || ok && l.WebSocket {
+			continue
+		}
+		found, ok = endpointOf(l, addr), true
+		if !l.WebSocket {
+			break
+		}
+	}
+	return found, ok
 }
 
 // reachable is the host under which a listener is reached from its own machine.

@@ -1,8 +1,11 @@
-# {{.ID}} speaks to {{.URL}}. In this folder: python3 paho_device.py
+# {{.ID}} speaks to {{.URL}}. The three .pem files lie beside this program.
 # Needs paho-mqtt, any version: pip install paho-mqtt
+from pathlib import Path
+
 import paho.mqtt.client as mqtt
 
 ID = "{{.ID}}"
+FOLDER = Path(__file__).resolve().parent
 
 
 def on_connect(client, userdata, flags, reason, *properties):
@@ -17,7 +20,7 @@ def on_message(client, userdata, message):
 
 version = [mqtt.CallbackAPIVersion.VERSION2] if hasattr(mqtt, "CallbackAPIVersion") else []
 client = mqtt.Client(*version, client_id=ID)
-client.tls_set(ca_certs="ca.pem", certfile="cert.pem", keyfile="key.pem")
+client.tls_set(ca_certs=str(FOLDER / "ca.pem"), certfile=str(FOLDER / "cert.pem"), keyfile=str(FOLDER / "key.pem"))
 client.on_connect = on_connect
 client.on_message = on_message
 client.connect("{{.Host}}", {{.Port}}, keepalive=60)
