@@ -172,6 +172,53 @@ func TestDialErrors(t *testing.T) {
 	}
 }
 
+// The layer above has the connection's end in ctx, and its errors are known.
+func TestDialUpgrade(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			defer c.Close()
+		}
+	}()
+	d := &Dialer{Address: l.Addr().String()}
+	type wrapped struct{ net.Conn }
+	d.Upgrade = func(c net.Conn) (net.Conn, error) { return wrapped{c}, nil }
+	c, err := d.Dial(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := c.(wrapped); !ok {
+		t.Errorf("%T", c)
+	}
+	c.Close()
+	var upgrade *UpgradeError
+	var below net.Conn
+	d.Upgrade = func(c net.Conn) (net.Conn, error) { below = c; return nil, io.ErrUnexpectedEOF }
+	if _, err := d.Dial(t.Context()); !errors.As(err, &upgrade) || !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Error(err)
+	}
+	if _, err := below.Write([]byte("x")); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("the connection is still open: %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	d.Upgrade = func(c net.Conn) (net.Conn, error) {
+		cancel()
+		_, err := c.Read(make([]byte, 1))
+		return nil, err
+	}
+	if _, err := d.Dial(ctx); !errors.As(err, &upgrade) || !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+}
+
 func TestBackoff(t *testing.T) {
 	b := Backoff{Min: time.Second, Max: 8 * time.Second}
 	for _, top := range []time.Duration{1, 2, 4, 8, 8} {
