@@ -123,10 +123,10 @@ func (c *Config) Validate() error {
 	case c.Will != nil && c.Will.QoS > 2:
 		return fmt.Errorf("client config: Will.QoS %d", c.Will.QoS)
 	}
-	for _, s := range []string{c.ClientID, c.Username, c.AuthMethod} {
-		if len(s) > 65535 {
-			return errors.New("client config: a string is longer than 65,535 bytes")
-		}
+	err := errors.Join(checkText("ClientID", c.ClientID), checkText("Username", c.Username),
+		checkText("AuthMethod", c.AuthMethod), checkUser(c.User))
+	if err != nil {
+		return fmt.Errorf("client config: %w", err)
 	}
 	if len(c.Password) > 65535 || len(c.AuthData) > 65535 {
 		return errors.New("client config: Password or AuthData is longer than 65,535 bytes")
