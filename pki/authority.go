@@ -145,7 +145,11 @@ func Open(dir string, cfg Config) (*Authority, error) {
 	}
 	a := &Authority{cfg: cfg.withDefaults()}
 	var err error
-	if a.root, err = readCA(filepath.Join(dir, "root.pem")); err != nil {
+	rootFile := filepath.Join(dir, "root.pem")
+	if a.root, err = readCA(rootFile); errors.Is(err, fs.ErrNotExist) {
+		return nil, &hinted{err: err, hint: "it is the same file as the ca.pem of every device: copy one to " + quote(rootFile)}
+	}
+	if err != nil {
 		return nil, err
 	}
 	if err := a.root.CheckSignatureFrom(a.root); err != nil {
@@ -175,6 +179,12 @@ func (a *Authority) openIssuer(dir, name string) (issuer, error) {
 		return issuer{}, fmt.Errorf("open %s: not signed by the root beside it: %w", certFile, err)
 	}
 	b, err := readSecret(keyFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return issuer{}, &hinted{
+			err:  fmt.Errorf("%w: without the key of the %s CA it issues no certificates", err, name),
+			hint: "restore it from a backup; if there is none, move " + quote(filepath.Dir(dir)) + " away and start with a new CA: all devices then need new files",
+		}
+	}
 	if err != nil {
 		return issuer{}, err
 	}
