@@ -35,6 +35,11 @@ func (c Config) problems(doc *bind.Document, read bind.Problems) bind.Problems {
 func (p *place) listener(l Listener, before []Listener) {
 	p.join(l.Config.Validate())
 	p.in("limits").join(l.Limits.Validate())
+	if _, port, err := net.SplitHostPort(l.Address); err == nil {
+		if _, err := net.LookupPort("tcp", port); err != nil {
+			p.add("address", "%q is not a port: 0 to 65535", port)
+		}
+	}
 	for _, o := range before {
 		if l.Name == o.Name {
 			p.add("name", "%q is the name of two listeners", l.Name)

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"time"
 
 	"github.com/sealmq/sealmq/config/internal/bind"
@@ -60,8 +61,16 @@ var hints = map[string]string{
 	"log_type":                     "here it is level, in [log]",
 }
 
+// mosquitto finds lines that no TOML file has: a key, blanks, and no equals sign.
+var mosquitto = regexp.MustCompile(`(?m)^[ \t]*(listener|port|bind_address|allow_anonymous|persistence|persistence_location|cafile|capath|certfile|keyfile|` +
+	`require_certificate|password_file|acl_file|log_dest|log_type|pid_file|include_dir|per_listener_settings|connection|protocol)[ \t]+[^ \t=]`)
+
 func parse(name string, data []byte) (Config, *bind.Document, bind.Problems) {
 	doc, ps := bind.Parse(name, data)
+	if len(ps) > 0 && mosquitto.Match(data) {
+		return Config{}, doc, bind.Problems{{File: name, Text: "this is a configuration of Mosquitto; SealMQ reads TOML, and without any file it has TLS, " +
+			"a CA and port 8883 (docs/handbook/configuration.md has every key)"}}
+	}
 	var c Config
 	ps = append(ps, bind.Bind(doc, &c, bind.Options{
 		Element: func(_ string, e any) {

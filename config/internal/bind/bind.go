@@ -68,6 +68,10 @@ func (b *binder) field(f Field, parent *Node, v reflect.Value, path []string) {
 		}
 		b.table(n, v, path)
 	case Tables:
+		if n.Kind == unstable.Table {
+			b.problem(line, path, "write [[%s]], with two brackets: there may be several", dot(path))
+			return
+		}
 		if n.Kind != unstable.ArrayTable && n.Kind != unstable.Array {
 			b.problem(line, path, "want a list of tables [[%s]], got %s", dot(path), got(n))
 			return
