@@ -3,7 +3,9 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"math"
+	"net"
 	"os"
 	"strconv"
 	"strings"
@@ -59,13 +61,13 @@ type clientOptions struct {
 func (o *clientOptions) define(f *pflag.FlagSet) {
 	f.StringVarP(&o.host, "host", "h", "localhost", "`HOST` of the broker")
 	f.Uint16VarP(&o.port, "port", "p", 0, "`PORT` of the broker (default 8883; 1883 means no TLS)")
-	f.StringVarP(&o.url, "url", "L", "", "broker and topic as mqtts://[user[:password]@]host[:port][/topic], or broker as wss://…[/path]")
+	f.StringVarP(&o.url, "url", "L", "", "broker and topic as `URL` mqtts://[user[:password]@]host[:port][/topic], or broker as wss://…[/path]")
 	f.BoolVar(&o.ws, "ws", false, "speak MQTT over WebSocket, as wss:// and ws:// in a URL do; asks for the path /mqtt")
 	f.StringVar(&o.unix, "unix", "", "connect to the unix socket at `PATH` (no TLS)")
 	f.BoolVarP(&o.srv, "srv", "S", false, "look up the broker of the domain given by -h with DNS SRV")
 	f.StringVarP(&o.bind, "bind", "A", "", "connect from this local `ADDRESS`")
 	f.StringArrayVarP(&o.topics, "topic", "t", nil, "`TOPIC`, may be repeated for sub")
-	f.Uint8VarP(&o.qos, "qos", "q", 0, "quality of service: 0, 1 or 2")
+	f.Uint8VarP(&o.qos, "qos", "q", 0, "quality of service `QOS`: 0, 1 or 2")
 
 	f.StringVarP(&o.id, "id", "i", "", "client `ID` (default: the broker chooses)")
 	f.StringVarP(&o.idPrefix, "id-prefix", "I", "", "client id is `PREFIX` and the process id")
@@ -79,8 +81,8 @@ func (o *clientOptions) define(f *pflag.FlagSet) {
 	f.Uint32VarP(&o.timeout, "timeout", "W", 0, "give up after `SECONDS` (exit code 27)")
 
 	f.StringVar(&o.willTopic, "will-topic", "", "`TOPIC` of the will")
-	f.StringVar(&o.willPayload, "will-payload", "", "payload of the will")
-	f.Uint8Var(&o.willQoS, "will-qos", 0, "quality of service of the will")
+	f.StringVar(&o.willPayload, "will-payload", "", "`PAYLOAD` of the will")
+	f.Uint8Var(&o.willQoS, "will-qos", 0, "quality of service `QOS` of the will")
 	f.BoolVar(&o.willRetain, "will-retain", false, "retain the will")
 
 	f.StringVar(&o.caFile, "cafile", "", "PEM `FILE` of the CAs that the broker's certificate may come from")
@@ -88,7 +90,7 @@ func (o *clientOptions) define(f *pflag.FlagSet) {
 	f.BoolVar(&o.osCerts, "tls-use-os-certs", false, "trust the CAs of the operating system")
 	f.StringVar(&o.cert, "cert", "", "PEM `FILE` of the client certificate")
 	f.StringVar(&o.key, "key", "", "PEM `FILE` of its private key")
-	f.StringVar(&o.tlsVersion, "tls-version", "tlsv1.2", "lowest TLS version: tlsv1.2 or tlsv1.3")
+	f.StringVar(&o.tlsVersion, "tls-version", "tlsv1.2", "lowest TLS `VERSION`: tlsv1.2 or tlsv1.3")
 	f.StringVar(&o.alpn, "tls-alpn", "", "`PROTOCOL` to ask for by ALPN")
 	f.BoolVar(&o.noTLS, "no-tls", false, "connect in the clear")
 	f.BoolVar(&o.insecure, "insecure", false, "do not check the broker's host name, nor, without --cafile or --capath, its certificate")
@@ -123,7 +125,7 @@ func clientCommand(cmd *cobra.Command, o *clientOptions, run func(args []string)
 			return cmd.Help()
 		}
 		if err != nil {
-			return withExit(exitUsage, err, cmd.CommandPath()+" --help")
+			return flagError(cmd, err)
 		}
 		if err = o.check(); err == nil {
 			err = run(cmd.Flags().Args())
@@ -134,6 +136,21 @@ func clientCommand(cmd *cobra.Command, o *clientOptions, run func(args []string)
 		return err
 	}
 	return cmd
+}
+
+// flagError words what pflag found.
+func flagError(cmd *cobra.Command, err error) error {
+	var (
+		invalid *pflag.InvalidValueError
+		missing *pflag.ValueRequiredError
+	)
+	switch {
+	case errors.As(err, &invalid) && invalid.GetFlag().Name == "port":
+		return usagef("-p %s: not a port, which is a number from 1 to 65535", printable(invalid.GetValue()))
+	case errors.As(err, &missing) && missing.GetFlag().Name == "host":
+		return withExit(exitUsage, err, "-h is the host; help is "+cmd.CommandPath()+" --help")
+	}
+	return withExit(exitUsage, err, cmd.CommandPath()+" --help")
 }
 
 // check finds what can be found without the network.
@@ -155,6 +172,12 @@ func (o *clientOptions) check() error {
 	}
 	if o.given("port") && o.port == 0 {
 		return usagef("-p 0: a port is 1 to 65535")
+	}
+	if strings.Contains(o.host, "://") {
+		return withExit(exitUsage, fmt.Errorf("-h %s: that is a URL, which goes without -h or into -L", printable(o.host)))
+	}
+	if host, port, err := net.SplitHostPort(o.host); err == nil {
+		return withExit(exitUsage, fmt.Errorf("-h %s: the port goes into -p", printable(o.host)), commandLine("-h", host, "-p", port))
 	}
 	if _, err := o.protocol(); err != nil {
 		return err
@@ -264,13 +287,22 @@ func (o *clientOptions) resolve() error {
 	return nil
 }
 
-// warn writes a red line to stderr.
+// warn writes a line to stderr, red on a terminal.
 func (o *clientOptions) warn(text string) {
 	red, plain := "\x1b[31m", "\x1b[0m"
-	if os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb" {
+	if !terminal(o.cmd.ErrOrStderr()) || os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb" {
 		red, plain = "", ""
 	}
 	fmt.Fprintf(o.cmd.ErrOrStderr(), "%swarning: %s%s\n", red, text, plain)
+}
+
+func terminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }
 
 // debugf tells what happens, with -d.

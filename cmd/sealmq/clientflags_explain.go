@@ -15,6 +15,7 @@ import (
 
 	"github.com/sealmq/sealmq/client"
 	"github.com/sealmq/sealmq/mqtt"
+	"github.com/sealmq/sealmq/pki"
 )
 
 // explain gives an error of the connection its exit code and says what to do.
@@ -59,6 +60,9 @@ func (l *link) explain(err error) error {
 		if !l.o.secure {
 			return withExit(exitLost, err, "is the port one for TLS? then use mqtts:// or --cafile")
 		}
+		if !l.made && !l.o.ws {
+			return withExit(exitLost, err, "is the port one for WebSocket? then use wss://"+l.target+client.DefaultPath)
+		}
 		return withExit(exitLost, err)
 	case strings.HasPrefix(text, "connect: dial"), strings.HasPrefix(text, "connect: local address"):
 		return withExit(exitUnreachable, err)
@@ -87,6 +91,9 @@ func (l *link) explainServer(e *client.ServerError) error {
 	var hints []string
 	switch e.Code {
 	case mqtt.BadUserNameOrPassword:
+		if e.Reason != "" {
+			break // the broker has said what it wants
+		}
 		hints = append(hints, "give user name and password with -u and -P")
 	case mqtt.ClientIDNotValid:
 		hints = append(hints, "choose another client id with -i")
@@ -194,6 +201,25 @@ func (l *link) certificateHints(err error) []string {
 	return []string{"'sealmq serve' on the broker's machine shows which certificate it has"}
 }
 
+// dates says what is wrong with the dates of our own certificate; empty when nothing is.
+func dates(file string, now time.Time) string {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return ""
+	}
+	chain, err := pki.ParseCertificates(b)
+	if err != nil {
+		return ""
+	}
+	switch c := chain[0]; {
+	case now.After(c.NotAfter):
+		return fmt.Sprintf("the certificate in %s was valid until %s: it needs a new one, sealmq device add", file, stamp(c.NotAfter))
+	case now.Before(c.NotBefore):
+		return fmt.Sprintf("the certificate in %s is valid from %s, and now is %s", file, stamp(c.NotBefore), stamp(now))
+	}
+	return ""
+}
+
 func (l *link) handshakeHints(text string) []string {
 	switch {
 	case strings.Contains(text, "first record does not look like a TLS handshake"), strings.HasSuffix(text, "EOF"), strings.Contains(text, "reset by peer"):
@@ -203,6 +229,9 @@ func (l *link) handshakeHints(text string) []string {
 	case strings.Contains(text, "unknown certificate authority"), strings.Contains(text, "bad certificate"), strings.Contains(text, "expired certificate"):
 		if l.files.cert == "" {
 			return []string{"the broker wants a client certificate: --cert FILE --key FILE"}
+		}
+		if hint := dates(l.files.cert, time.Now()); hint != "" {
+			return []string{hint}
 		}
 		return []string{"the broker does not accept the certificate in " + l.files.cert + "; its log says why"}
 	case strings.Contains(text, "protocol version"):

@@ -150,6 +150,9 @@ func (o *clientOptions) loadCAs(cfg *tls.Config, files tlsFiles) error {
 	for _, name := range files.cas {
 		b, err := os.ReadFile(name)
 		if err != nil {
+			if files.operator && errors.Is(err, fs.ErrPermission) {
+				return noAccess(o.data, err)
+			}
 			if files.operator {
 				return fileError("CA file", err, "the folder "+o.data+" holds no operator certificate: 'sealmq serve' makes it", "say where with --data FOLDER, or give --cafile, --cert and --key")
 			}

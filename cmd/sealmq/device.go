@@ -61,7 +61,7 @@ overwritten.`,
 			}
 			f, err := pki.OpenFolder(data, pki.Config{})
 			if err != nil {
-				return onFiles(err)
+				return onData(data, err)
 			}
 			if host == "" {
 				host = bestHost(f.CertifiedHosts(), pki.LocalHosts())

@@ -27,17 +27,17 @@ serve does the same: init is needed only to give the broker further names.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			f, created, err := pki.InitFolder(data, pki.Config{})
 			if err != nil {
-				return onFiles(err)
+				return onData(data, err)
 			}
 			if err := f.AddHosts(hosts); err != nil {
-				return onFiles(err)
+				return onData(data, err)
 			}
 			server, _, err := f.Server()
 			if err != nil {
-				return onFiles(err)
+				return onData(data, err)
 			}
 			if _, err := f.Operator(); err != nil {
-				return onFiles(err)
+				return onData(data, err)
 			}
 			root := f.CA().Root()
 			verb := "found"

@@ -10,8 +10,10 @@ import (
 	"io/fs"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 
+	"github.com/sealmq/sealmq"
 	"github.com/spf13/cobra"
 )
 
@@ -62,6 +64,16 @@ func newRootCmd() *cobra.Command {
 		newCheckCmd(),
 		newVersionCmd(),
 	)
+	root.Version = sealmq.Version() // for --version and -v
+	root.SetVersionTemplate(versionLine())
+	root.InitDefaultCompletionCmd()
+	if c, _, err := root.Find([]string{"completion"}); err == nil {
+		c.Short = "Make a script that completes commands and flags in a shell"
+		c.Long = `  source <(sealmq completion bash)              for this shell
+  sealmq completion bash --help                 for every new one
+
+` + c.Short + "."
+	}
 	return root
 }
 
@@ -109,6 +121,29 @@ func dataFlag(cmd *cobra.Command, data *string) {
 		def = env
 	}
 	cmd.Flags().StringVar(data, "data", def, "`FOLDER` of the broker's data (environment: SEALMQ_DATA)")
+}
+
+// onData is onFiles for what works on a data folder.
+func onData(data string, err error) error {
+	pe := (*fs.PathError)(nil)
+	if !errors.Is(err, fs.ErrPermission) || !errors.As(err, &pe) || !concerns(data, pe.Path) {
+		return onFiles(err)
+	}
+	return noAccess(data, err)
+}
+
+// concerns tells whether path is the folder, in it, or a folder above it.
+func concerns(folder, path string) bool {
+	folder, path = filepath.Clean(folder), filepath.Clean(path)
+	in := func(a, b string) bool {
+		r, err := filepath.Rel(a, b)
+		return err == nil && filepath.IsLocal(r)
+	}
+	return in(folder, path) || in(path, folder)
+}
+
+func noAccess(data string, err error) error {
+	return withExit(exitFile, fmt.Errorf("cannot use the data folder %s: %w", data, err), "run as its owner, or say --data FOLDER")
 }
 
 // onFiles gives an error about files its exit code and its hints.

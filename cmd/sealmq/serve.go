@@ -52,7 +52,7 @@ and certificates again; when they are bad, the old ones stay in force.`,
 			}
 			s, err := sealmq.New(cfg)
 			if err != nil {
-				return onFiles(err)
+				return onData(cfg.Effective().Data, err)
 			}
 			if err := s.Listen(); err != nil {
 				s.Close()

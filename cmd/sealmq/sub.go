@@ -29,7 +29,7 @@ type printOptions struct {
 
 func (p *printOptions) define(cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.StringVarP(&p.format, "format", "F", "", "print messages by `FORMAT`, see below")
+	f.StringVarP(&p.format, "format", "F", "", "print messages by `FORMAT`, listed above")
 	f.BoolVarP(&p.noEOL, "no-eol", "N", false, "no line end after a message")
 	f.BoolVarP(&p.verbose, "verbose", "v", false, "print the topic before the payload")
 	f.BoolVar(&p.json, "json", false, "print messages as JSON, one a line (as -F %j)")
@@ -120,7 +120,7 @@ certificate of the broker on this machine is used.
 	f.BoolVar(&o.retainedOnly, "retained-only", false, "print retained messages, end at the first other one")
 	f.BoolVar(&o.removeRetained, "remove-retained", false, "clear the retained messages received")
 	f.BoolVar(&o.asPublished, "retain-as-published", false, "leave the retain flag as it was published")
-	f.StringVar(&o.handling, "retain-handling", "always", "send retained messages at subscription: always, new or never")
+	f.StringVar(&o.handling, "retain-handling", "always", "`WHEN` retained messages are sent at subscription: always, new or never")
 	f.BoolVar(&o.noLocal, "no-local", false, "do not receive what this client id sends")
 	f.StringArrayVarP(&o.filterOut, "filter-out", "T", nil, "do not print what matches `FILTER`, may be repeated")
 	f.StringArrayVarP(&o.unsubscribe, "unsubscribe", "U", nil, "end the subscription to `FILTER`, may be repeated")
