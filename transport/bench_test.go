@@ -38,8 +38,10 @@ func (s sinkHandler) Closed(error) {}
 func benchKinds(b *testing.B, f func(b *testing.B, k kind)) {
 	for _, d := range testDrivers() {
 		for _, v := range []uint16{0, tls.VersionTLS13} {
-			k := kind{driver: d, tls: v}
-			b.Run(k.String(), func(b *testing.B) { f(b, k) })
+			for _, ws := range []bool{false, true} {
+				k := kind{driver: d, tls: v, ws: ws}
+				b.Run(k.String(), func(b *testing.B) { f(b, k) })
+			}
 		}
 	}
 }
