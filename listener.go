@@ -121,7 +121,8 @@ func (s *Server) refused(listener string, err error) {
 		if he.Cause == transport.CauseNothingSent || he.Cause == transport.CauseClosed {
 			level = slog.LevelDebug
 		}
-		attrs = append(attrs, "peer", he.Addr, "cause", string(he.Cause), "sni", he.ServerName)
+		cause, hint := he.Refused()
+		attrs = append(attrs, "peer", he.Addr, "cause", cause, "hint", hint, "sni", he.ServerName)
 		if he.Upgrade {
 			what = "websocket upgrade refused"
 		} else {

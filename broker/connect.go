@@ -160,6 +160,13 @@ func (c *Conn) refuseRead(err error) error {
 		return c.refuse(e.Code, e.Text)
 	}
 	c.gone = true
+	var refused interface{ Refused() (cause, hint string) } // TLS on a listener without it
+	if errors.As(err, &refused) {
+		cause, hint := refused.Refused()
+		c.b.log.Warn("tls handshake refused", "listener", c.peer.Listener, "peer", c.peer.Addr, "cause", cause, "hint", hint)
+		c.link.Close(true)
+		return fmt.Errorf("read CONNECT: %w", err)
+	}
 	level := c.b.log.Info
 	if len(c.partial) == 0 {
 		level = c.b.log.Debug // a port scan or a health check

@@ -3,6 +3,7 @@ package transport
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -17,25 +18,26 @@ import (
 type Cause string
 
 const (
-	CauseTimeout           Cause = "timeout"                   // the deadline passed
-	CauseNothingSent       Cause = "nothing_sent"              // closed before a ClientHello: a port scan, a health check, or a client whose own key does not load
-	CausePlainMQTT         Cause = "plaintext_on_tls"          // plain MQTT came to the TLS port
-	CauseHTTP              Cause = "http_on_tls"               // HTTP came to the TLS port
-	CauseNotTLS            Cause = "not_tls"                   // something else came
-	CauseTLSOnPlain        Cause = "tls_on_plaintext"          // TLS came to the plain port
-	CauseVersion           Cause = "tls_version"               // no common TLS version
-	CauseCipher            Cause = "no_common_cipher"          // no common suite, group or signature algorithm
-	CauseALPN              Cause = "alpn_mismatch"             // none of the protocols asked for is ours
-	CauseRejectsCA         Cause = "client_rejects_broker_ca"  // the client trusts another CA
-	CauseRejectsCert       Cause = "client_rejects_broker"     // name, purpose, dates or strength: the client does not say which
-	CauseClockOrExpired    Cause = "client_says_expired"       // our certificate has expired, or the client's clock is wrong
-	CauseSilentRejection   Cause = "client_left_after_flight"  // closed without an alert after our certificate
-	CauseNoClientCert      Cause = "client_certificate_absent" // no certificate came
-	CauseClientUnknownCA   Cause = "client_certificate_ca"     // its certificate comes from a CA unknown here
-	CauseClientCertificate Cause = "client_certificate"        // its certificate was refused
-	CauseClientKey         Cause = "client_key_mismatch"       // its key does not belong to its certificate
-	CauseTooLong           Cause = "handshake_too_long"        // over 32 KiB
-	CauseClosed            Cause = "closed"                    // closed on this side
+	CauseTimeout           Cause = "timeout"                    // the deadline passed
+	CauseNothingSent       Cause = "nothing_sent"               // closed before a ClientHello: a port scan, a health check, or a client whose own key does not load
+	CausePlainMQTT         Cause = "plaintext_on_tls"           // plain MQTT came to the TLS port
+	CauseHTTP              Cause = "http_on_tls"                // HTTP came to the TLS port
+	CauseNotTLS            Cause = "not_tls"                    // something else came
+	CauseTLSOnPlain        Cause = "tls_on_plaintext"           // TLS came to the plain port
+	CauseVersion           Cause = "tls_version"                // no common TLS version
+	CauseCipher            Cause = "no_common_cipher"           // no common suite, group or signature algorithm
+	CauseALPN              Cause = "alpn_mismatch"              // none of the protocols asked for is ours
+	CauseRejectsCA         Cause = "client_rejects_broker_ca"   // the client trusts another CA
+	CauseRejectsCert       Cause = "client_rejects_broker"      // most often the name; purpose, dates, strength: the client does not say which
+	CauseClockOrExpired    Cause = "client_says_expired"        // our certificate has expired, or the client's clock is wrong
+	CauseSilentRejection   Cause = "client_left_after_flight"   // closed without an alert after our certificate
+	CauseNoClientCert      Cause = "client_certificate_absent"  // no certificate came
+	CauseClientUnknownCA   Cause = "client_certificate_ca"      // its certificate comes from a CA unknown here
+	CauseClientExpired     Cause = "client_certificate_expired" // its certificate has expired, or is not yet valid
+	CauseClientCertificate Cause = "client_certificate"         // its certificate was refused
+	CauseClientKey         Cause = "client_key_mismatch"        // its key does not belong to its certificate
+	CauseTooLong           Cause = "handshake_too_long"         // over 32 KiB
+	CauseClosed            Cause = "closed"                     // closed on this side
 	CauseOther             Cause = "other"
 
 	// Of the upgrade to WebSocket.
@@ -48,6 +50,40 @@ const (
 	CauseOrigin          Cause = "websocket_origin"      // a web page not in Config.WebSocketOrigins
 	CauseSubprotocol     Cause = "websocket_subprotocol" // mqtt was not offered
 )
+
+// hints say what to do, as the table of the handbook does.
+var hints = map[Cause]string{
+	CauseTimeout:           "check the network, or raise handshake_timeout for a slow device",
+	CauseNothingSent:       "a port scan or a health check; otherwise check that the client can read its own key and certificate",
+	CausePlainMQTT:         "connect with mqtts://, or to a listener without TLS",
+	CauseHTTP:              "use an MQTT client here, and wss:// on a listener with websocket = true",
+	CauseNotTLS:            "connect with mqtts://",
+	CauseTLSOnPlain:        "connect to a TLS listener (8883), or without TLS",
+	CauseVersion:           "update the client's TLS library: it needs TLS 1.2 or 1.3",
+	CauseCipher:            "enable ECDHE with AES-GCM or ChaCha20-Poly1305, ECDSA, and P-256 or X25519 on the client",
+	CauseALPN:              "let the client ask for the ALPN protocol mqtt (http/1.1 for WebSocket), or for none",
+	CauseRejectsCA:         "install this broker's ca.pem on the client",
+	CauseRejectsCert:       "add the host name to the certificate (sealmq init --host NAME, then SIGHUP), or install ca.pem on the client",
+	CauseClockOrExpired:    "set the client's clock (SNTP before TLS), or renew the broker's certificate if it has expired",
+	CauseSilentRejection:   "check the client's CA file and the host name it uses, or set max_record = 1024 for a small device",
+	CauseNoClientCert:      "give the client a certificate of this broker's CA: sealmq device add ID",
+	CauseClientUnknownCA:   "issue the certificate here (sealmq device add ID), or name its CA in client_ca",
+	CauseClientExpired:     "issue a new one (sealmq device add ID --out FOLDER), or set the broker's clock if it is wrong",
+	CauseClientCertificate: "issue the client a certificate for client authentication: sealmq device add ID",
+	CauseClientKey:         "install the key and the certificate that were issued together",
+	CauseTooLong:           "shorten the client's certificate chain to the leaf and its intermediate CAs",
+	CauseClosed:            "connect again when the broker has started",
+	CauseOther:             "look at the error, and at the client's own log",
+
+	CauseMQTTOnWebSocket: "connect with wss:// or ws://, or to a listener without websocket",
+	CauseNotHTTP:         "connect with wss:// or ws://",
+	CauseRequest:         "check the client, or the proxy in front of the broker: the request is malformed or over 8 KiB",
+	CauseNotUpgrade:      "use an MQTT client, or let the proxy forward the Upgrade header",
+	CauseUpgradeVersion:  "update the client: it needs version 13 of WebSocket",
+	CausePath:            "connect to /mqtt, or add the path to websocket_paths",
+	CauseOrigin:          "add the page's origin to websocket_origins",
+	CauseSubprotocol:     "let the client offer the sub-protocol mqtt",
+}
 
 // HandshakeError says why a connection never came to be.
 type HandshakeError struct {
@@ -70,9 +106,6 @@ func (e *HandshakeError) Error() string {
 		what = "websocket upgrade"
 	}
 	fmt.Fprintf(&b, "%s with %s: %s", what, e.Addr, e.Cause)
-	if e.Alert >= 0 {
-		fmt.Fprintf(&b, " (alert %d)", e.Alert)
-	}
 	if e.ServerName != "" {
 		fmt.Fprintf(&b, " (server name %q)", e.ServerName)
 	}
@@ -88,6 +121,9 @@ func (e *HandshakeError) Error() string {
 }
 
 func (e *HandshakeError) Unwrap() error { return e.Err }
+
+// Refused returns the cause and what to do about it.
+func (e *HandshakeError) Refused() (cause, hint string) { return string(e.Cause), hints[e.Cause] }
 
 func (c *conn) Handshake(ctx context.Context) error {
 	if c.tls != nil && !c.shaken {
@@ -153,12 +189,18 @@ func (c *conn) diagnose(err error) *HandshakeError {
 		e.Alert = remoteAlert(err)
 	}
 	e.Cause = c.cause4(e, err)
+	if e.Alert >= 0 {
+		// crypto/tls calls an alert in the clear a bad record.
+		name := strings.TrimPrefix(tls.AlertError(e.Alert).Error(), "tls: ")
+		e.Err = fmt.Errorf("client sent alert %d: %s", e.Alert, name)
+	}
 	return e
 }
 
 func (c *conn) cause4(e *HandshakeError, err error) Cause {
 	t := c.tap
 	var verify *tls.CertificateVerificationError
+	var invalid x509.CertificateInvalidError
 	text := err.Error()
 	has := func(s string) bool { return strings.Contains(text, s) }
 	switch {
@@ -178,6 +220,12 @@ func (c *conn) cause4(e *HandshakeError, err error) Cause {
 			return CauseCipher
 		case 70:
 			return CauseVersion
+		case 80:
+			// What OpenSSL sends if the application's own check refuses the
+			// certificate: mosquitto's tools, that of the name.
+			if t.sent > 0 {
+				return CauseRejectsCert
+			}
 		}
 		return CauseOther
 	case len(t.first) > 0 && t.first[0] != 22:
@@ -195,6 +243,9 @@ func (c *conn) cause4(e *HandshakeError, err error) Cause {
 	case errors.As(err, &verify):
 		if has("unknown authority") {
 			return CauseClientUnknownCA
+		}
+		if errors.As(err, &invalid) && invalid.Reason == x509.Expired {
+			return CauseClientExpired
 		}
 		return CauseClientCertificate
 	case has("invalid signature by the client certificate"):

@@ -5,11 +5,17 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"errors"
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"io"
+	"math/big"
 	"net"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -64,6 +70,16 @@ func TestHandshakeCauses(t *testing.T) {
 	send := func(s string) func(net.Conn) {
 		return func(nc net.Conn) { nc.Write([]byte(s)); io.Copy(io.Discard, nc) }
 	}
+	// alert answers the broker's flight as OpenSSL does, which crypto/tls takes
+	// for a broken record.
+	alert := func(code byte) func(net.Conn) {
+		return func(nc net.Conn) {
+			nc.Write(clientHello(t, &tls.Config{ServerName: "localhost"}))
+			io.ReadFull(nc, make([]byte, 200))
+			nc.Write([]byte{21, 3, 3, 0, 2, 2, code})
+			io.Copy(io.Discard, nc)
+		}
+	}
 	for _, tt := range []struct {
 		name   string
 		cfg    Config
@@ -80,6 +96,15 @@ func TestHandshakeCauses(t *testing.T) {
 		{name: "server certificate as client", want: CauseClientCertificate, client: dial(func(c *tls.Config) {
 			c.Certificates = []tls.Certificate{ca.server}
 		})},
+		{name: "expired certificate", want: CauseClientExpired, client: dial(func(c *tls.Config) {
+			c.Certificates = []tls.Certificate{ca.issueFor(t, -2*time.Hour, -time.Hour)}
+		})},
+		{name: "certificate of tomorrow", want: CauseClientExpired, client: dial(func(c *tls.Config) {
+			c.Certificates = []tls.Certificate{ca.issueFor(t, time.Hour, 2*time.Hour)}
+		})},
+		{name: "alert in the clear", want: CauseRejectsCA, in: "client sent alert 48: unknown certificate authority", client: alert(48)},
+		{name: "refused by the application", want: CauseRejectsCert, in: "client sent alert 80: internal error", client: alert(80)},
+		{name: "alert without a name", want: CauseOther, in: "client sent alert 200: alert(200)", client: alert(200)},
 		{name: "old version", want: CauseVersion, in: "TLS 1.1", client: dial(func(c *tls.Config) {
 			c.MinVersion, c.MaxVersion = tls.VersionTLS10, tls.VersionTLS11
 		})},
@@ -123,7 +148,80 @@ func TestHandshakeCauses(t *testing.T) {
 			if !strings.Contains(err.Error(), tt.in) {
 				t.Errorf("%q does not say %q", err, tt.in)
 			}
+			if he.Alert >= 0 && strings.Contains(err.Error(), "bad record MAC") {
+				t.Errorf("misleading: %v", err)
+			}
 		})
+	}
+}
+
+// issueFor makes a client certificate valid between two times from now.
+func (ca *testCA) issueFor(t testing.TB, from, to time.Duration) tls.Certificate {
+	t.Helper()
+	key, cert := sign(t, &x509.Certificate{
+		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "pump-17"},
+		NotBefore: time.Now().Add(from), NotAfter: time.Now().Add(to),
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	}, ca.cert, ca.key)
+	return tls.Certificate{Certificate: [][]byte{cert.Raw}, PrivateKey: key, Leaf: cert}
+}
+
+// The handbook's table has every cause, and says what the hint says.
+func TestHandbookHasEveryCause(t *testing.T) {
+	text, err := os.ReadFile("../docs/handbook/listeners-and-tls.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, _ := strings.Cut(string(text), "\n| `cause` |")
+	_, table, _ = strings.Cut(table, "|---|---|---|\n")
+	table, _, _ = strings.Cut(table, "\n\n")
+	rows := make(map[Cause]string)
+	for line := range strings.Lines(table) {
+		cells := strings.Split(strings.ReplaceAll(strings.TrimSpace(line), "`", ""), " | ")
+		if len(cells) != 3 || cells[1] == "" {
+			t.Fatalf("row of another form: %s", line)
+		}
+		rows[Cause(strings.TrimPrefix(cells[0], "| "))] = strings.TrimSuffix(cells[2], " |")
+	}
+	file, err := parser.ParseFile(token.NewFileSet(), "handshake.go", nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	causes := make(map[Cause]bool)
+	ast.Inspect(file, func(n ast.Node) bool {
+		spec, ok := n.(*ast.ValueSpec)
+		if !ok {
+			return true
+		}
+		if id, ok := spec.Type.(*ast.Ident); !ok || id.Name != "Cause" {
+			return true
+		}
+		for _, v := range spec.Values {
+			value, err := strconv.Unquote(v.(*ast.BasicLit).Value)
+			if err != nil {
+				t.Fatal(err)
+			}
+			causes[Cause(value)] = true
+		}
+		return true
+	})
+	if len(causes) < 20 {
+		t.Fatalf("%d causes found", len(causes))
+	}
+	for c := range causes {
+		if hints[c] == "" {
+			t.Errorf("%s has no hint", c)
+		}
+		if row, ok := rows[c]; !ok {
+			t.Errorf("%s is not in the handbook's table", c)
+		} else if row != hints[c] {
+			t.Errorf("%s: the handbook says %q, the hint %q", c, row, hints[c])
+		}
+	}
+	for c := range rows {
+		if !causes[c] {
+			t.Errorf("the handbook's table has %s, which is no cause", c)
+		}
 	}
 }
 
@@ -146,6 +244,14 @@ func TestTLSOnPlain(t *testing.T) {
 	var he *HandshakeError
 	if !errors.As(err, &he) || he.Cause != CauseTLSOnPlain {
 		t.Errorf("got %v", err)
+	}
+	// What the broker logs.
+	var refused interface{ Refused() (cause, hint string) }
+	if !errors.As(err, &refused) {
+		t.Fatal("the broker cannot tell what was refused")
+	}
+	if cause, hint := refused.Refused(); cause != "tls_on_plaintext" || hint == "" {
+		t.Errorf("cause %q, hint %q", cause, hint)
 	}
 }
 
