@@ -1,5 +1,6 @@
-//go:build unix && !linux
+//go:build unix && (!linux || race)
 
+// The standard library also tells the race detector what a socket orders.
 package transport
 
 import "syscall"
