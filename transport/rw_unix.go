@@ -1,9 +1,10 @@
 //go:build unix && (!linux || race)
 
-// The standard library also tells the race detector what a socket orders.
 package transport
 
 import "syscall"
+
+// Beside other systems this is for the race detector, which the standard library tells what a socket orders.
 
 func sysRead(fd int, p []byte) (int, error) { return syscall.Read(fd, p) }
 
