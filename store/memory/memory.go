@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"github.com/sealmq/sealmq/store"
+	"github.com/sealmq/sealmq/topic"
 )
 
 // Store implements store.Store in memory.
@@ -21,7 +22,13 @@ type Store struct {
 type node struct {
 	children map[string]*node
 	message  *store.Message
+	deep     map[string]*store.Message // of topics with more than maxDepth levels, by name
 }
+
+// maxDepth bounds the nodes that one topic can take: each costs far more than the slash that asks for it.
+const maxDepth = 32
+
+func (n *node) empty() bool { return n.message == nil && len(n.children) == 0 && len(n.deep) == 0 }
 
 // New returns an empty store.
 func New() *Store { return &Store{byName: make(map[string]*store.Message)} }
@@ -31,8 +38,15 @@ func (s *Store) SetRetained(m *store.Message) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.byName[m.Topic] = m
-	n := &s.root
+	n, depth := &s.root, 0
 	for level := range strings.SplitSeq(m.Topic, "/") {
+		if depth++; depth > maxDepth {
+			if n.deep == nil {
+				n.deep = make(map[string]*store.Message, 1)
+			}
+			n.deep[m.Topic] = m
+			return nil
+		}
 		next := n.children[level]
 		if next == nil {
 			next = &node{}
@@ -48,22 +62,28 @@ func (s *Store) SetRetained(m *store.Message) error {
 }
 
 // ClearRetained implements store.Store.
-func (s *Store) ClearRetained(topic string) error {
+func (s *Store) ClearRetained(name string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if _, ok := s.byName[topic]; !ok {
+	if _, ok := s.byName[name]; !ok {
 		return nil
 	}
-	delete(s.byName, topic)
-	levels := strings.Split(topic, "/")
+	delete(s.byName, name)
+	levels := strings.SplitN(name, "/", maxDepth+1)
+	deep := len(levels) > maxDepth
+	levels = levels[:min(len(levels), maxDepth)]
 	path := make([]*node, 0, len(levels))
 	n := &s.root
 	for _, level := range levels {
 		path = append(path, n)
 		n = n.children[level]
 	}
-	n.message = nil
-	for i := len(levels) - 1; i >= 0 && n.message == nil && len(n.children) == 0; i-- {
+	if deep {
+		delete(n.deep, name)
+	} else {
+		n.message = nil
+	}
+	for i := len(levels) - 1; i >= 0 && n.empty(); i-- {
 		n = path[i]
 		delete(n.children, levels[i])
 	}
@@ -71,10 +91,10 @@ func (s *Store) ClearRetained(topic string) error {
 }
 
 // RetainedMessage implements store.Store.
-func (s *Store) RetainedMessage(topic string) (*store.Message, error) {
+func (s *Store) RetainedMessage(name string) (*store.Message, error) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	return s.byName[topic], nil
+	return s.byName[name], nil
 }
 
 // RetainedCount implements store.Store.
@@ -106,12 +126,19 @@ type visit struct {
 	all  bool // below a "#": everything
 }
 
-// walk visits every node that the filter matches. Its stack is on the heap, since a topic may have 65,535 levels.
+// walk visits every message that the filter matches.
 func (s *Store) walk(filter string, fn func(*store.Message) bool) {
 	stack := []visit{{n: &s.root, rest: filter}}
 	for len(stack) > 0 {
 		v := stack[len(stack)-1]
 		stack = stack[:len(stack)-1]
+		if !v.done {
+			for name, m := range v.n.deep {
+				if topic.Match(filter, name) && !fn(m) {
+					return
+				}
+			}
+		}
 		if v.all || v.done {
 			if v.n.message != nil && !fn(v.n.message) {
 				return
