@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -189,9 +190,10 @@ func TestOfflineQueueHasTheListenersLimits(t *testing.T) {
 
 // A client that subscribes again and again and reads nothing gets one replay of retained messages, not one for each.
 func TestOneReplayForASubscription(t *testing.T) {
+	const size = 1 << 10 // all together are more than replayBytes and less than flushQuantum
 	b := benchBroker(t)
 	for i := range 100 {
-		m := &store.Message{Topic: fmt.Sprint("r/", i), Payload: make([]byte, 4<<10), Retain: true}
+		m := &store.Message{Topic: fmt.Sprint("r/", i), Payload: make([]byte, size), Retain: true}
 		if _, err := b.Publish(m); err != nil {
 			t.Fatal(err)
 		}
@@ -213,13 +215,43 @@ func TestOneReplayForASubscription(t *testing.T) {
 		t.Errorf("%d replays wait after the client has read", n)
 	}
 	// Each begun replay sent what fits the outbox; the last one sent everything.
-	if got, most := len(link.text), 250*(4<<10); got < 100*(4<<10) || got > most {
-		t.Errorf("%d bytes of retained messages, want 400 to %d", got, most)
+	if got := len(link.text); got < 100*size || got > 250*size {
+		t.Errorf("%d bytes of retained messages, want %d to %d", got, 100*size, 250*size)
 	}
 	subscribe(t, c, "r/#", 0)
-	if n := len(link.text); n < 200*(4<<10) {
+	if n := len(link.text); n < 200*size {
 		t.Errorf("subscribing again sent %d bytes in all", n)
 	}
+}
+
+// clauses: MQTT5 [MQTT-3.3.1-9] MQTT311 [MQTT-3.3.1-6]
+// Whoever subscribes while a message is being retained gets it, as a live one or as a retained one.
+func TestSubscribeWhileRetaining(t *testing.T) {
+	st := &hookedStore{Store: memory.New()}
+	b, err := New(Config{SysInterval: -1}, Options{Store: st, Auth: auth.Certificates{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Shutdown(t.Context())
+	c, _ := hello(t, b, "one", true, Limits{})
+	st.before = func() { subscribe(t, c, "a", 0) }
+	if _, err := b.Publish(&store.Message{Topic: "a", Payload: []byte("PAYLOAD"), Retain: true}); err != nil {
+		t.Fatal(err)
+	}
+	if text := c.link.(*tape).text; !bytes.Contains(text, []byte("PAYLOAD")) {
+		t.Errorf("the subscriber got % x", text)
+	}
+}
+
+// hookedStore calls before when a message is about to be retained.
+type hookedStore struct {
+	store.Store
+	before func()
+}
+
+func (s *hookedStore) SetRetained(m *store.Message) error {
+	s.before()
+	return s.Store.SetRetained(m)
 }
 
 // A message that expires before the last flush of a connection has not been sent: the next connection does not get it as

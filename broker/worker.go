@@ -130,7 +130,7 @@ func (w *worker) route(p publication) (bool, error) {
 	w.pub, w.m, w.name, w.taken = p, nil, match.Topic(), 0
 	var err error
 	if p.retain {
-		err = w.routeRetained(match)
+		err = w.routeRetained()
 	} else {
 		w.fanOut(match)
 	}
@@ -139,8 +139,9 @@ func (w *worker) route(p publication) (bool, error) {
 }
 
 // routeRetained holds the topic's stripe while it stores and delivers, so that everybody sees the publishes of one
-// topic in the order in which they were retained, and the last one delivered is the one that is kept.
-func (w *worker) routeRetained(match *topic.Matches[subscription]) error {
+// topic in the order in which they were retained, and the last one delivered is the one that is kept. Who is subscribed is
+// looked up after storing: whoever subscribes later finds the message among the retained ones.
+func (w *worker) routeRetained() error {
 	lock := &w.b.retain[stripeOf(w.b, w.name)]
 	lock.Lock()
 	defer lock.Unlock()
@@ -159,7 +160,7 @@ func (w *worker) routeRetained(match *topic.Matches[subscription]) error {
 			return err
 		}
 	}
-	w.fanOut(match)
+	w.fanOut(w.b.index.Lookup(w.pub.topic))
 	return nil
 }
 
