@@ -251,6 +251,9 @@ func (c *Conn) authenticate(r io.Reader, p *mqtt.Connect, cred *auth.Credentials
 	ctx := context.Background()
 	if p.Version != mqtt.V5 || !p.Props.Has(mqtt.PropAuthMethod) {
 		principal, err := c.b.auth.Authenticate(ctx, cred)
+		if err == nil && principal == nil {
+			err = errors.New("the authenticator returned neither a principal nor an error")
+		}
 		if err != nil {
 			return nil, nil, c.refuseAuth(err)
 		}

@@ -39,7 +39,7 @@ anything is wrong, the configuration in force stays, and standard error says why
 - Limits, ` + "`anonymous`" + ` and certificates apply to connections accepted from then on; ` + "`log.level`" + ` applies at once.
 - A listener whose address or other transport settings differ is opened anew; a listener that is gone from the file takes
   no more connections. Connections that exist live on.
-- ` + "`data`, `preauth_memory`, `outbound_memory` and `log.format`" + ` need a restart: a file that changes them is refused.
+- ` + "`data`, `preauth_memory`, `outbound_memory`, `sys_interval` and `log.format`" + ` need a restart: a file that changes them is refused.
 `
 
 const pageTail = `
