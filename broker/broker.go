@@ -43,6 +43,7 @@ type Broker struct {
 	index    *topic.Index[subscription]
 	sessions [sessionShards]sessionShard
 	groups   groupTable
+	retained *topic.Tree[*store.Message]
 	retain   [retainStripes]sync.Mutex // orders the retained publishes of one topic
 	seq      atomic.Uint64             // of retained messages
 	known    atomic.Int64              // sessions
@@ -63,6 +64,8 @@ type Broker struct {
 
 	sysTimer *time.Timer
 	tasks    sync.WaitGroup
+
+	testOnlyRetaining func() // called before a message is retained
 }
 
 const (
@@ -89,8 +92,9 @@ func New(cfg Config, o Options) (*Broker, error) {
 	b := &Broker{
 		cfg: cfg.withDefaults(), store: o.Store, auth: o.Auth, log: o.Log,
 		start: time.Now(), seed: maphash.MakeSeed(),
-		index:   topic.NewIndex[subscription](),
-		opening: make(map[*Conn]struct{}),
+		index:    topic.NewIndex[subscription](),
+		retained: topic.NewTree[*store.Message](),
+		opening:  make(map[*Conn]struct{}),
 	}
 	for i := range b.sessions {
 		b.sessions[i].m = make(map[string]*session)

@@ -372,7 +372,7 @@ func (b *Broker) claim(id string, principal *auth.Principal) (*session, error) {
 	}
 }
 
-// bury removes an ended session from the table, with its queue.
+// bury removes an ended session from the table.
 func (b *Broker) bury(s *session) {
 	sh := b.shard(s.id)
 	sh.mu.Lock()
@@ -380,9 +380,6 @@ func (b *Broker) bury(s *session) {
 	if sh.m[s.id] == s {
 		delete(sh.m, s.id)
 		b.known.Add(-1)
-		if err := b.store.DropQueue(s.id); err != nil {
-			b.log.Error("drop queue", "client", s.id, "error", err)
-		}
 	}
 }
 

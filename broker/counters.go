@@ -67,7 +67,7 @@ func (b *Broker) Stats() Stats {
 		DroppedOffline: sum(droppedOffline), DroppedOutbound: sum(droppedOutbound), DroppedQueue: sum(droppedQueue),
 		DroppedExpired: sum(droppedExpired), DroppedTooLarge: sum(droppedTooLarge), DroppedDenied: sum(droppedDenied),
 		ProtocolFaults: sum(protocolFaults), KeepAliveTimeouts: sum(keepAliveTimeout),
-		Retained: b.store.RetainedCount(), OutboundBytes: b.outbound.Load(), PreAuthBytes: b.preAuth.Load(),
+		Retained: b.retained.Len(), OutboundBytes: b.outbound.Load(), PreAuthBytes: b.preAuth.Load(),
 	}
 	st.Sessions, st.Online = int(b.known.Load()), int(b.online.Load())
 	st.Filters, st.Subscriptions = b.index.Len()

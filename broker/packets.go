@@ -93,14 +93,12 @@ func (c *Conn) onPublish(flags uint8, body []byte) error {
 			pub.expires = c.b.expires(p.Props.MessageExpiry)
 		}
 	}
-	matched, err := w.route(pub)
-	if err != nil {
-		c.b.log.Error("retain message", c.attrs("topic", string(name), "error", err)...)
-		if c.version != mqtt.V5 { // no acknowledgement can say no [MQTT311 MQTT-4.8.0-2]
-			return c.fail(violation(mqtt.QuotaExceeded, "the message could not be stored"))
+	if p.Retain {
+		if err := c.b.store.Ready(); err != nil {
+			return c.refuseStore(p, name, err)
 		}
-		return c.refusePublish(p, name, mqtt.QuotaExceeded, "the message could not be stored")
 	}
+	matched := w.route(pub)
 	if !matched && c.version == mqtt.V5 {
 		code = mqtt.NoMatchingSubscribers
 	}
@@ -229,6 +227,15 @@ func (c *Conn) refusePublish(p *mqtt.Publish, name []byte, code mqtt.ReasonCode,
 		c.answer(encoded(a.Append(nil, mqtt.V5)))
 	}
 	return nil
+}
+
+// refuseStore answers a PUBLISH that cannot be stored. MQTT 3 has no words for it, so its clients are disconnected and
+// send it again when they are back [MQTT311 MQTT-4.8.0-2].
+func (c *Conn) refuseStore(p *mqtt.Publish, name []byte, err error) error {
+	if c.version != mqtt.V5 {
+		return c.fail(violation(mqtt.QuotaExceeded, "the message cannot be stored: %v", err))
+	}
+	return c.refusePublish(p, name, mqtt.QuotaExceeded, "the message cannot be stored")
 }
 
 func (c *Conn) onAck(h mqtt.Header, body []byte) error {

@@ -227,31 +227,15 @@ func TestOneReplayForASubscription(t *testing.T) {
 // clauses: MQTT5 [MQTT-3.3.1-9] MQTT311 [MQTT-3.3.1-6]
 // Whoever subscribes while a message is being retained gets it, as a live one or as a retained one.
 func TestSubscribeWhileRetaining(t *testing.T) {
-	st := &hookedStore{Store: memory.New()}
-	b, err := New(Config{SysInterval: -1}, Options{Store: st, Auth: auth.Certificates{}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer b.Shutdown(t.Context())
+	b := benchBroker(t)
 	c, _ := hello(t, b, "one", true, Limits{})
-	st.before = func() { subscribe(t, c, "a", 0) }
+	b.testOnlyRetaining = func() { subscribe(t, c, "a", 0) }
 	if _, err := b.Publish(&store.Message{Topic: "a", Payload: []byte("PAYLOAD"), Retain: true}); err != nil {
 		t.Fatal(err)
 	}
 	if text := c.link.(*tape).text; !bytes.Contains(text, []byte("PAYLOAD")) {
 		t.Errorf("the subscriber got % x", text)
 	}
-}
-
-// hookedStore calls before when a message is about to be retained.
-type hookedStore struct {
-	store.Store
-	before func()
-}
-
-func (s *hookedStore) SetRetained(m *store.Message) error {
-	s.before()
-	return s.Store.SetRetained(m)
 }
 
 // A message that expires before the last flush of a connection has not been sent: the next connection does not get it as

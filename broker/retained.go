@@ -24,13 +24,10 @@ type replay struct {
 // newReplay collects the retained messages for a subscription, in the order in which they were published.
 func (b *Broker) newReplay(sub *subscription) *replay {
 	r := &replay{sub: sub}
-	err := b.store.Retained(sub.filter, func(m *store.Message) bool {
+	b.retained.Match(sub.filter, func(_ string, m *store.Message) bool {
 		r.list = append(r.list, m)
 		return true
 	})
-	if err != nil {
-		b.log.Error("read retained messages", "client", sub.sess.id, "filter", sub.filter, "error", err)
-	}
 	slices.SortFunc(r.list, func(a, b *store.Message) int { return cmp.Compare(a.Seq, b.Seq) })
 	return r
 }
@@ -72,11 +69,7 @@ func (s *session) fillReplays(w *worker, now int64) {
 
 // retainedNow returns what is retained for the topic of m at this moment, nil if nothing is.
 func (s *session) retainedNow(m *store.Message, now int64) *store.Message {
-	cur, err := s.b.store.RetainedMessage(m.Topic)
-	if err != nil {
-		s.b.log.Error("read retained message", "client", s.id, "topic", m.Topic, "error", err)
-		return nil
-	}
+	cur, _ := s.b.retained.Get(m.Topic)
 	if cur == nil || cur.Expires != 0 && now > cur.Expires {
 		return nil
 	}

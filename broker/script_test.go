@@ -3,7 +3,6 @@ package broker_test
 import (
 	"bytes"
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"log/slog"
@@ -172,10 +171,10 @@ func (s *scriptBackend) Stop() {
 	}
 }
 
-// failingStore keeps no retained message.
+// failingStore refuses every change.
 type failingStore struct{ store.Store }
 
-func (failingStore) SetRetained(*store.Message) error { return errors.New("the disk is full") }
+func (failingStore) Ready() error { return fmt.Errorf("%w: the disk is full", store.ErrDegraded) }
 
 // lockedBuffer is a log that may be read while it is written.
 type lockedBuffer struct {

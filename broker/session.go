@@ -35,7 +35,7 @@ type session struct {
 	out       []outItem
 	outBytes  int64
 	inflight  inflight
-	queue     store.Queue // nil while it was never needed
+	queue     queue
 	replays   []*replay
 
 	will             *will
@@ -107,12 +107,7 @@ func (s *session) mayReceive(w *worker, m *store.Message) bool {
 }
 
 // waiting is how many messages are in the queue.
-func (s *session) waiting() int {
-	if s.queue == nil {
-		return 0
-	}
-	return s.queue.Len()
-}
+func (s *session) waiting() int { return s.queue.n }
 
 // send gives a QoS 1 or 2 message a packet identifier and puts it into the outbox.
 func (s *session) send(w *worker, m *store.Message, d delivery) {
@@ -122,16 +117,7 @@ func (s *session) send(w *worker, m *store.Message, d delivery) {
 
 // enqueue keeps a QoS 1 or 2 message until the client's window opens.
 func (s *session) enqueue(w *worker, m *store.Message, d delivery) bool {
-	lim := s.lim
-	if s.queue == nil {
-		q, err := s.b.store.OpenQueue(s.id)
-		if err != nil {
-			w.b.log.Error("open queue", "client", s.id, "error", err)
-			return false
-		}
-		s.queue = q
-	}
-	full := s.queue.Len() >= lim.MaxQueued || s.queue.Bytes()+m.Size() > lim.MaxQueuedBytes
+	full := s.queue.n >= s.lim.MaxQueued || s.queue.bytes+m.Size() > s.lim.MaxQueuedBytes
 	if full || w.b.outbound.Load() > w.b.cfg.OutboundMemory {
 		if d.share != nil {
 			return false
@@ -139,18 +125,7 @@ func (s *session) enqueue(w *worker, m *store.Message, d delivery) bool {
 		w.count(droppedQueue, 1)
 		return true
 	}
-	var share any
-	if d.share != nil {
-		share = d.share
-	}
-	it := store.Item{Message: m, Share: share, QoS: d.qos, Retain: d.retain}
-	if d.ids != nil {
-		it.SubIDs = *d.ids
-	}
-	if err := s.queue.Push(it); err != nil {
-		w.b.log.Error("queue message", "client", s.id, "error", err)
-		return false
-	}
+	s.queue.push(item{m: m, share: d.share, ids: d.ids, qos: d.qos, retain: d.retain})
 	w.queued += m.Size()
 	return true
 }
@@ -192,22 +167,16 @@ func (s *session) fill(w *worker) {
 		fl.sent = true
 	}
 	for s.waiting() > 0 && f.room(c.window, c.lim.MaxOutbound) {
-		it, _ := s.queue.Front()
-		s.queue.Pop()
-		w.queued -= it.Message.Size()
-		if it.Message.Expires != 0 && now > it.Message.Expires {
+		it := s.queue.pop()
+		w.queued -= it.m.Size()
+		if it.m.Expires != 0 && now > it.m.Expires {
 			w.count(droppedExpired, 1) // [MQTT-3.3.2-5]
 			continue
 		}
-		if !s.mayReceive(w, it.Message) {
+		if !s.mayReceive(w, it.m) {
 			continue
 		}
-		share, _ := it.Share.(*group)
-		d := delivery{share: share, qos: it.QoS, retain: it.Retain}
-		if it.SubIDs != nil {
-			d.ids = &it.SubIDs
-		}
-		s.send(w, it.Message, d)
+		s.send(w, it.m, delivery{share: it.share, ids: it.ids, qos: it.qos, retain: it.retain})
 	}
 	s.fillReplays(w, now)
 }
@@ -287,7 +256,7 @@ func (s *session) end(w *worker) func() {
 	rest := s.orphans(w, func(*group) bool { return true }, true)
 	subs := s.subs
 	s.subs, s.inflight, s.replays = nil, inflight{}, nil
-	s.queue = nil
+	s.queue = queue{}
 	return func() {
 		for _, sub := range subs {
 			s.b.dropSubscription(sub)
@@ -322,16 +291,14 @@ func (s *session) orphans(w *worker, leaving func(*group) bool, all bool) []orph
 		}
 	}
 	for n := s.waiting(); n > 0; n-- {
-		it, _ := s.queue.Front()
-		s.queue.Pop()
-		if g, ok := it.Share.(*group); ok && leaving(g) {
-			rest = append(rest, orphan{g, it.Message})
-			w.queued -= it.Message.Size()
-		} else if all {
-			w.queued -= it.Message.Size()
-		} else if err := s.queue.Push(it); err != nil {
-			w.b.log.Error("queue message", "client", s.id, "error", err)
+		it := s.queue.pop()
+		if it.share != nil && leaving(it.share) {
+			rest = append(rest, orphan{it.share, it.m})
+		} else if !all {
+			s.queue.push(it)
+			continue
 		}
+		w.queued -= it.m.Size()
 	}
 	return rest
 }

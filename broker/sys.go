@@ -58,7 +58,5 @@ func (b *Broker) startSys(version string) {
 func (b *Broker) sysPublish(name, value string) {
 	w := b.worker()
 	defer b.release(w)
-	if _, err := w.route(publication{topic: []byte(name), payload: []byte(value), retain: true}); err != nil {
-		b.log.Error("publish", "topic", name, "error", err)
-	}
+	w.route(publication{topic: []byte(name), payload: []byte(value), retain: true})
 }

@@ -50,9 +50,7 @@ func (wl *will) publish(w *worker, s *session) {
 	if wl.hasExpiry {
 		p.expires = w.b.expires(wl.expiry)
 	}
-	if _, err := w.route(p); err != nil {
-		w.b.log.Error("publish will", "client", s.id, "topic", string(wl.topic), "error", err)
-	}
+	w.route(p)
 }
 
 // publishable checks a topic name that a client wants to publish to against what no policy can allow.

@@ -123,32 +123,31 @@ func (g merged) delivery() delivery {
 	return d
 }
 
-// route delivers a publication to everybody who wants it and reports whether anybody did. Only storing a retained
-// message can fail.
-func (w *worker) route(p publication) (bool, error) {
+// route delivers a publication to everybody who wants it and reports whether anybody did.
+func (w *worker) route(p publication) bool {
 	match := w.b.index.Lookup(p.topic)
 	w.pub, w.m, w.name, w.taken = p, nil, match.Topic(), 0
-	var err error
 	if p.retain {
-		err = w.routeRetained()
+		w.routeRetained()
 	} else {
 		w.fanOut(match)
 	}
 	w.pub, w.m, w.name = publication{}, nil, ""
-	return w.taken > 0, err
+	return w.taken > 0
 }
 
 // routeRetained holds the topic's stripe while it stores and delivers, so that everybody sees the publishes of one
 // topic in the order in which they were retained, and the last one delivered is the one that is kept. Who is subscribed is
 // looked up after storing: whoever subscribes later finds the message among the retained ones.
-func (w *worker) routeRetained() error {
+func (w *worker) routeRetained() {
 	lock := &w.b.retain[stripeOf(w.b, w.name)]
 	lock.Lock()
 	defer lock.Unlock()
+	if w.b.testOnlyRetaining != nil {
+		w.b.testOnlyRetaining()
+	}
 	if len(w.pub.payload) == 0 {
-		if err := w.b.store.ClearRetained(w.name); err != nil { // [MQTT-3.3.1-6]
-			return err
-		}
+		w.b.retained.Delete(w.name) // [MQTT-3.3.1-6]
 	} else {
 		m := w.message()
 		m.Seq = w.b.seq.Add(1)
@@ -156,12 +155,9 @@ func (w *worker) routeRetained() error {
 			id := w.pub.from.id
 			m.From = &id
 		}
-		if err := w.b.store.SetRetained(m); err != nil { // [MQTT-3.3.1-5]
-			return err
-		}
+		w.b.retained.Set(w.name, m) // [MQTT-3.3.1-5]
 	}
 	w.fanOut(w.b.index.Lookup(w.pub.topic))
-	return nil
 }
 
 // message builds the message that all receivers share.

@@ -1,45 +1,62 @@
-// Package store is what outlives a connection: retained messages and the queues of sessions. It declares the interface;
-// the implementations are in folders of their own, and storetest is the suite that each of them passes.
+// Package store is what outlives a connection: sessions with their subscriptions, queues and states of delivery, retained
+// messages and wills. It declares what changes (Op) and the interface of a store; the implementations are in folders of
+// their own, and storetest is the suite that each of them passes.
 package store
 
-// Item is a message on its way to one session.
-type Item struct {
-	Message *Message
-	Share   any      // the shared subscription that chose this session, nil otherwise
-	SubIDs  []uint32 // subscription identifiers to send along
-	QoS     uint8
-	Retain  bool
-}
+import (
+	"errors"
+	"time"
+)
 
-// Store keeps what outlives a connection. Its methods may be called from many goroutines.
+// Store keeps what ops have changed, and gives it back when it is opened again. Its methods may be called from many
+// goroutines, after Load.
 type Store interface {
-	// SetRetained makes m the retained message of its topic.
-	SetRetained(m *Message) error
-	// ClearRetained removes the retained message of a topic, if any.
-	ClearRetained(topic string) error
-	// Retained calls fn for every retained message whose topic matches the filter until fn returns false. What is set
-	// or cleared meanwhile may or may not be seen. fn must not call the store.
-	Retained(filter string, fn func(*Message) bool) error
-	// RetainedMessage returns the retained message of a topic, nil if there is none.
-	RetainedMessage(topic string) (*Message, error)
-	// RetainedCount returns how many topics have a retained message.
-	RetainedCount() int
-	// OpenQueue returns the queue of a session, empty when it is opened for the first time.
-	OpenQueue(clientID string) (Queue, error)
-	// DropQueue deletes the queue of a session that has ended.
-	DropQueue(clientID string) error
-	// Close releases what the store holds. No method may be called afterwards.
+	// Load tells h everything that the store holds, and begins its work. It is called once, before everything else. It
+	// returns the store's clock at this moment.
+	Load(h Handler) (clock time.Duration, err error)
+
+	// Submit takes ops, which are made durable and applied in this order. It never blocks on the disk and holds no lock
+	// while it calls the handler.
+	Submit(ops ...*Op)
+
+	// Fetch appends to dst what waits in a session's queue at positions from … below-1, oldest first, until it has max
+	// messages or their sizes reach maxBytes; at least one if there is any. It may block on the disk. Positions that
+	// were never written, or are acknowledged, are left out. It fails when what is stored cannot be read or is damaged.
+	Fetch(dst []Queued, s SessionID, from, below uint64, max int, maxBytes int64) ([]Queued, error)
+
+	// Ready returns nil, or why ops are refused at present: an error that wraps ErrDegraded. It is cheap.
+	Ready() error
+
+	// Stats returns counts since the store was opened.
+	Stats() Stats
+
+	// Close makes what was submitted durable, tells the handler so, and releases the store.
 	Close() error
 }
 
-// Queue holds the messages that wait for one session, in order. It is used under its session's lock.
-type Queue interface {
-	Push(Item) error
-	// Front returns the oldest item; ok is false when the queue is empty.
-	Front() (it Item, ok bool)
-	// Pop removes the oldest item.
-	Pop()
-	// Len and Bytes tell how much waits.
-	Len() int
-	Bytes() int64
+// Handler is told what a store holds, and what has become of ops.
+type Handler interface {
+	// Session and Retained are called during Load only. Subscriptions, and the packet identifiers of QoS 2 messages that
+	// were received and not Released, come with their session.
+	Session(s *Session, subs []Subscription, received []uint16, queue QueueState)
+	Retained(m *Message)
+
+	// Committed tells that ops have become durable (err nil), or that none of them has changed anything and none will.
+	// Every submitted op is reported once, except those that Acknowledge found Elided. Calls do not overlap. The
+	// handler may call Submit.
+	Committed(ops []*Op, err error)
+}
+
+// ErrDegraded is wrapped by the errors of a store that refuses changes for the time being, or for good.
+var ErrDegraded = errors.New("store refuses changes")
+
+// Stats are counts since the store was opened, and a few levels.
+type Stats struct {
+	Messages     uint64 // Publish ops submitted
+	Elided       uint64 // of those, not written since every receiver had acknowledged
+	Commits      uint64 // batches made durable
+	BytesWritten uint64 // to its files, by everything that the store does
+	Sessions     int
+	DiskBytes    int64 // size of its files
+	FreeBytes    int64 // that its file system has left; -1: unknown
 }

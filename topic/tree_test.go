@@ -1,4 +1,4 @@
-package memory
+package topic
 
 import (
 	"runtime"
@@ -7,19 +7,17 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/sealmq/sealmq/store"
-	"github.com/sealmq/sealmq/topic"
 	"pgregory.net/rapid"
 )
 
-// At and beyond the depth of the tree, against a plain map and topic.Match: what is set is found by every filter that matches it, once, what is cleared by
+// At and beyond the depth of the tree, against a plain map and Match: what is set is found by every filter that matches it, once, what is cleared by
 // none, and when all is cleared nothing is left.
-func TestRetainedModel(t *testing.T) {
+func TestTreeModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		s := New()
-		model := map[string]*store.Message{}
+		s := NewTree[*int]()
+		model := map[string]*int{}
 		name := rapid.Custom(func(t *rapid.T) string {
-			before := rapid.SampledFrom([]int{0, 0, maxDepth - 3, maxDepth, maxDepth + 5}).Draw(t, "before")
+			before := rapid.SampledFrom([]int{0, 0, maxTreeDepth - 3, maxTreeDepth, maxTreeDepth + 5}).Draw(t, "before")
 			levels := rapid.SliceOfN(rapid.SampledFrom([]string{"a", "b", "", "$x"}), 1, 5).Draw(t, "levels")
 			return strings.Repeat("a/", before) + strings.Join(levels, "/")
 		}).Filter(func(s string) bool { return s != "" })
@@ -37,27 +35,27 @@ func TestRetainedModel(t *testing.T) {
 		})
 		t.Repeat(map[string]func(*rapid.T){
 			"set": func(t *rapid.T) {
-				m := &store.Message{Topic: name.Draw(t, "topic")}
-				model[m.Topic] = m
-				s.SetRetained(m)
+				n, m := name.Draw(t, "topic"), new(int)
+				model[n] = m
+				s.Set(n, m)
 			},
 			"clear": func(t *rapid.T) {
 				n := name.Draw(t, "topic")
 				delete(model, n)
-				s.ClearRetained(n)
+				s.Delete(n)
 			},
 			"": func(t *rapid.T) {
 				f := filter.Draw(t, "filter")
 				var got, want []string
-				s.Retained(f, func(m *store.Message) bool {
-					if model[m.Topic] != m {
-						t.Fatalf("%q finds %q, which was replaced or cleared", f, m.Topic)
+				s.Match(f, func(n string, m *int) bool {
+					if model[n] != m {
+						t.Fatalf("%q finds %q, which was replaced or cleared", f, n)
 					}
-					got = append(got, m.Topic)
+					got = append(got, n)
 					return true
 				})
 				for n := range model {
-					if topic.Match(f, n) {
+					if Match(f, n) {
 						want = append(want, n)
 					}
 				}
@@ -69,34 +67,34 @@ func TestRetainedModel(t *testing.T) {
 			},
 		})
 		for n := range model {
-			s.ClearRetained(n)
+			s.Delete(n)
 		}
-		if !s.root.empty() || s.RetainedCount() != 0 {
+		if !s.root.empty() || s.Len() != 0 {
 			t.Fatal("something is left when all is cleared")
 		}
 	})
 }
 
 // clauses: BAD [18]
-// A retained message whose topic is nothing but slashes costs about what it is long.
-func TestRetainedSlashes(t *testing.T) {
-	const messages = 20
-	s := New()
+// A value whose name is nothing but slashes costs about what it is long.
+func TestTreeSlashes(t *testing.T) {
+	const names = 20
+	s := NewTree[*int]()
 	var before, after runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)
-	for i := range messages {
-		s.SetRetained(&store.Message{Topic: strconv.Itoa(i) + strings.Repeat("/", 65_530)})
+	for i := range names {
+		s.Set(strconv.Itoa(i)+strings.Repeat("/", 65_530), nil)
 	}
 	runtime.GC()
 	runtime.ReadMemStats(&after)
-	if each := (int64(after.HeapAlloc) - int64(before.HeapAlloc)) / messages; each > 200_000 {
+	if each := (int64(after.HeapAlloc) - int64(before.HeapAlloc)) / names; each > 200_000 {
 		t.Errorf("%d bytes for each", each)
 	}
 	n := 0
-	s.Retained("+/#", func(*store.Message) bool { n++; return n < 5 })
+	s.Match("+/#", func(string, *int) bool { n++; return n < 5 })
 	if n != 5 {
-		t.Errorf("%d messages, want to stop after 5", n)
+		t.Errorf("%d names, want to stop after 5", n)
 	}
 	runtime.KeepAlive(s)
 }
