@@ -1,0 +1,4 @@
+// Package disk is a store in a folder, on Pebble.
+package disk
+
+import _ "github.com/cockroachdb/pebble/v2"
