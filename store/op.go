@@ -24,14 +24,14 @@ const (
 	Released                    // PacketID: the client's PUBREL ends the life of a QoS 2 packet identifier
 )
 
-// Op is one durable change. Whoever submits it must not change it afterwards; only Acknowledge may still be called.
+// Op is one durable change. Whoever submits it must not change it afterwards; its placements may be acknowledged.
 type Op struct {
 	Kind    Kind
 	Session SessionID     // whose change it is; of a Publish: the publisher's, 0 when that is not durable
 	Time    time.Duration // on the store's clock, see Handler
 
 	Message    *Message
-	Placements []Placement
+	Placements []*Placement // see Place
 	// Retained makes Message the retained message of its topic, or clears that when its payload is empty.
 	Retained bool
 	// PacketID of a QoS 2 Publish from a durable session is remembered until it is Released, so that the same
@@ -71,8 +71,18 @@ const (
 	settled               // acknowledged before; it need not be written
 )
 
-// Prepare is called by Submit's caller before the first placement can be acknowledged.
-func (op *Op) Prepare() { op.open.Store(int32(len(op.Placements))) }
+// Place adds a placement. From then on it may be acknowledged.
+func (op *Op) Place(p *Placement) {
+	p.op = op
+	op.Placements = append(op.Placements, p)
+}
+
+// Prepare is called between the last Place and Submit. It reports false when every receiver has acknowledged already, so
+// that there is nothing to submit.
+func (op *Op) Prepare() bool {
+	left := op.open.Add(int32(len(op.Placements)))
+	return left > 0 || op.Must() || !op.state.CompareAndSwap(waiting, settled)
+}
 
 // Must reports whether the op has to be written even when every receiver has acknowledged.
 func (op *Op) Must() bool {
@@ -96,18 +106,6 @@ const (
 	Elided
 )
 
-// Acknowledge notes that the receiver of a placement has acknowledged, or that the message was dropped for it. It is
-// called once for a placement.
-func (op *Op) Acknowledge(p *Placement) Outcome {
-	if !p.state.CompareAndSwap(waiting, settled) {
-		return Written
-	}
-	if op.open.Add(-1) == 0 && !op.Must() && op.state.CompareAndSwap(waiting, settled) {
-		return Elided
-	}
-	return Spared
-}
-
 // Placement is a message's place in the queue of one session.
 type Placement struct {
 	Session SessionID
@@ -118,8 +116,24 @@ type Placement struct {
 	QoS     uint8
 	Retain  bool // the RETAIN flag to send
 
+	op    *Op // nil when it came out of the store
 	state atomic.Uint32
 }
+
+// Acknowledge notes that the receiver has acknowledged the message, or that it was dropped for it. It is called once. What
+// Elided says is said once for an op, and of an op that was not yet prepared by Prepare.
+func (p *Placement) Acknowledge() Outcome {
+	if p.op == nil || !p.state.CompareAndSwap(waiting, settled) {
+		return Written
+	}
+	if p.op.open.Add(-1) == 0 && !p.op.Must() && p.op.state.CompareAndSwap(waiting, settled) {
+		return Elided
+	}
+	return Spared
+}
+
+// Op is the op that placed the message, nil for one that came out of the store.
+func (p *Placement) Op() *Op { return p.op }
 
 // Take is for stores: it claims the placement for writing and reports false when it was acknowledged before.
 func (p *Placement) Take() bool { return p.state.CompareAndSwap(waiting, taken) }

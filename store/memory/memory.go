@@ -93,8 +93,7 @@ func (s *Store) apply(op *store.Op) {
 			}
 			se.received[op.PacketID] = true
 		}
-		for i := range op.Placements {
-			p := &op.Placements[i]
+		for _, p := range op.Placements {
 			if to := s.sessions[p.Session]; to != nil && p.Take() {
 				to.put(queued{m: op.Message, p: p})
 			}
