@@ -1,0 +1,80 @@
+// Package control is how the owner of a machine steers the broker that runs there: HTTP with JSON bodies over a unix
+// socket in the broker's data folder, which only that user (and root) can open. Server is the broker's side, Client the
+// side of the commands. It also holds what a backup of a data folder is (WriteBackup, OpenBackup, Restore).
+//
+//	GET  /v1/health   Health
+//	GET  /v1/stats    Stats
+//	POST /v1/backup   BackupRequest → Backup
+//	POST /v1/reload   → {}
+//	POST /v1/kick     KickRequest → {}
+//
+// Bodies are strict: an unknown field is an error. What fails is answered with a status from 400 on and an Error. Fields
+// may be added to answers within v1; none changes its meaning.
+//
+// A Server starts a goroutine that accepts, one for each connection (at most MaxConns), and one that watches the store's
+// state; Close waits for all of them.
+package control
+
+import (
+	"fmt"
+	"time"
+)
+
+// SocketName is the socket's name in the data folder, and StoreName that of the folder of the durable store.
+const (
+	SocketName = "control.sock"
+	StoreName  = "store"
+)
+
+// The states of Health.
+const (
+	OK       = "ok"       // everything works
+	Degraded = "degraded" // the store refuses changes: messages that must be kept are not taken
+)
+
+// Health says how a broker is.
+type Health struct {
+	State   string    `json:"state"`          // OK or Degraded
+	Why     string    `json:"why,omitempty"`  // of Degraded
+	Since   time.Time `json:"since"`          // when the state began, to about a second
+	Version string    `json:"version"`        // of the program
+	Uptime  float64   `json:"uptime_seconds"` // since the server was made
+	PID     int       `json:"pid"`            // of the broker's process
+}
+
+// BackupRequest asks for a backup of the data folder.
+type BackupRequest struct {
+	To          string `json:"to"`           // absolute path on the broker's machine; missing or an empty folder
+	WithoutKeys bool   `json:"without_keys"` // leaves out files with private keys
+}
+
+// KickRequest asks to end the connection of a client. Its session stays when it outlives its connection.
+type KickRequest struct {
+	ClientID string `json:"client_id"`
+}
+
+// Error is the answer to a request that failed.
+type Error struct {
+	Text   string `json:"error"`
+	Advice string `json:"hint,omitempty"`
+	Status int    `json:"-"` // of HTTP
+}
+
+func (e *Error) Error() string { return e.Text }
+
+// Hint says what to do, if something is known to help.
+func (e *Error) Hint() string { return e.Advice }
+
+// hinted is an error that knows a way out.
+type hinted struct {
+	err  error
+	hint string
+}
+
+func (h *hinted) Error() string { return h.err.Error() }
+func (h *hinted) Unwrap() error { return h.err }
+func (h *hinted) Hint() string  { return h.hint }
+
+func hintf(hint, format string, a ...any) error {
+	return &hinted{fmt.Errorf(format, a...), hint}
+}
