@@ -38,16 +38,20 @@ type Broker struct {
 	auth  auth.Authenticator
 	log   *slog.Logger
 	start time.Time
+	base  time.Duration // the store's clock at start
 	seed  maphash.Seed
 
-	index    *topic.Index[subscription]
-	sessions [sessionShards]sessionShard
-	groups   groupTable
-	retained *topic.Tree[*store.Message]
-	retain   [retainStripes]sync.Mutex // orders the retained publishes of one topic
-	seq      atomic.Uint64             // of retained messages
-	known    atomic.Int64              // sessions
-	online   atomic.Int64              // of those, how many have a connection
+	index          *topic.Index[subscription]
+	sessions       [sessionShards]sessionShard
+	groups         groupTable
+	retained       *topic.Tree[*store.Message]
+	retain         [retainStripes]sync.Mutex // orders the retained publishes of one topic
+	seq            atomic.Uint64             // of retained messages
+	known          atomic.Int64              // sessions
+	nextSession    atomic.Uint64             // the identifier of a durable session given last
+	fetches        chan struct{}             // bounds how many queues are read at a time
+	lost, detached []*session                // while the store is loaded: those that had a connection, and those that had not
+	online         atomic.Int64              // of those, how many have a connection
 
 	workers  sync.Pool
 	counters counters
@@ -71,6 +75,7 @@ type Broker struct {
 const (
 	sessionShards = 64
 	retainStripes = 256
+	maxFetches    = 4 // queues read from the store at a time
 )
 
 type sessionShard struct {
@@ -78,7 +83,8 @@ type sessionShard struct {
 	m  map[string]*session
 }
 
-// New returns a broker. It fails when a limit is out of its range or a required part is missing.
+// New returns a broker with the sessions and retained messages of its store. It fails when a limit is out of its range,
+// a required part is missing, or the store cannot be read.
 func New(cfg Config, o Options) (*Broker, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
@@ -95,6 +101,7 @@ func New(cfg Config, o Options) (*Broker, error) {
 		index:    topic.NewIndex[subscription](),
 		retained: topic.NewTree[*store.Message](),
 		opening:  make(map[*Conn]struct{}),
+		fetches:  make(chan struct{}, maxFetches),
 	}
 	for i := range b.sessions {
 		b.sessions[i].m = make(map[string]*session)
@@ -102,14 +109,17 @@ func New(cfg Config, o Options) (*Broker, error) {
 	b.groups.m = make(map[string]*group)
 	b.workers.New = func() any { return newWorker(b) }
 	b.wheel.init(b)
+	if err := b.load(); err != nil {
+		return nil, err
+	}
 	if b.cfg.SysInterval > 0 {
 		b.startSys(o.Version)
 	}
 	return b, nil
 }
 
-// now is the broker's clock: it never jumps.
-func (b *Broker) now() time.Duration { return time.Since(b.start) }
+// now is the broker's clock, which goes on where that of the store was. It never jumps.
+func (b *Broker) now() time.Duration { return b.base + time.Since(b.start) }
 
 func (b *Broker) shard(id string) *sessionShard {
 	return &b.sessions[maphash.String(b.seed, id)%sessionShards]

@@ -19,6 +19,10 @@ type Config struct {
 	// would have to wait are dropped and counted.
 	OutboundMemory int64 `toml:"outbound_memory" unit:"bytes" default:"1GiB" min:"1MiB" max:"1TiB"`
 
+	// DurableWills also publishes, after a crash of the broker, the wills of clients whose session ends with their
+	// connection. Their messages are then stored like those of other sessions.
+	DurableWills bool `toml:"durable_wills"`
+
 	// SysInterval is how often the topics below $SYS/broker are published. 0 in the file, negative in a program, switches
 	// them off.
 	SysInterval time.Duration `toml:"sys_interval" default:"10s" min:"0s" max:"24h" none:"-1"`
@@ -51,6 +55,10 @@ type Limits struct {
 
 	// MaxQueuedBytes bounds the same queue by the bytes of topics, properties and payloads.
 	MaxQueuedBytes int64 `toml:"max_queued_bytes" unit:"bytes" default:"64MiB" min:"1KiB" max:"1TiB"`
+
+	// DropOldest makes room in a queue that is full by dropping the message that has waited longest; without it the new
+	// message is not taken.
+	DropOldest bool `toml:"drop_oldest"`
 
 	// MaxOutbound bounds the bytes of packets waiting to be written to one connection. QoS 0 messages beyond it are
 	// dropped; a client that lets twice as much pile up is disconnected.
@@ -132,6 +140,7 @@ func (l Limits) over(base Limits) Limits {
 	pick(&l.MaxSubscriptions, base.MaxSubscriptions)
 	pick(&l.MaxTopicLevels, base.MaxTopicLevels)
 	pick(&l.MaxClientID, base.MaxClientID)
+	l.DropOldest = l.DropOldest || base.DropOldest
 	l.NoRetain = l.NoRetain || base.NoRetain
 	l.NoWildcards = l.NoWildcards || base.NoWildcards
 	l.NoShared = l.NoShared || base.NoShared

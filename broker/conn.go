@@ -8,6 +8,7 @@ import (
 
 	"github.com/sealmq/sealmq/auth"
 	"github.com/sealmq/sealmq/mqtt"
+	"github.com/sealmq/sealmq/store"
 )
 
 // Link is a connection's way out. Its driver implements it.
@@ -50,11 +51,15 @@ type Conn struct {
 	kept    int64  // of that, the CONNECT while an authentication exchange goes on
 	aliasIn []string
 
+	lane    store.Lane
+	answers []*answer    // that wait for the disk; guarded by the session's mu
+	unacked atomic.Int32 // QoS 1 publications among them
+
 	unanswered int // QoS 2 publications of this connection that wait for their PUBREL
 	progress   int // bytes of an incomplete packet not yet counted as a sign of life
 
 	topicBuf []byte
-	will     *will
+	will     *store.Will
 	expiry   uint32 // session expiry asked for in CONNECT
 	reauth   *reauth
 
@@ -116,6 +121,7 @@ func (c *Conn) Data(p []byte) error {
 	if len(p) > 0 {
 		c.partial = append(c.partial, p...)
 	}
+	c.w.submit()
 	return nil
 }
 
@@ -269,6 +275,7 @@ func (c *Conn) fail(err error) error {
 	if e != nil {
 		text = e.Text
 	}
+	c.w.submit()
 	c.end(c.disconnect(code, text), true)
 	return errGone
 }
@@ -332,7 +339,7 @@ func (c *Conn) end(final []byte, abnormal bool) {
 
 // detach takes the connection off the session. It returns the packets not yet written, which the caller writes, and what
 // is to be done after that.
-func (s *session) detach(w *worker, c *Conn, wl *will) (items []outItem, after func()) {
+func (s *session) detach(w *worker, c *Conn, wl *store.Will) (items []outItem, after func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	after = func() {}
@@ -365,11 +372,11 @@ func (s *session) detach(w *worker, c *Conn, wl *will) (items []outItem, after f
 	now := s.b.now()
 	var publish func()
 	if wl != nil {
-		if wl.delay == 0 || ends {
-			publish = func() { wl.publish(w, s) }
+		if wl.Delay == 0 || ends {
+			publish = func() { s.publishWill(w, wl) }
 		} else {
 			s.will = wl
-			s.willAt = now + time.Duration(wl.delay)*time.Second
+			s.willAt = now + time.Duration(wl.Delay)*time.Second
 		}
 	}
 	var over func()
@@ -380,6 +387,13 @@ func (s *session) detach(w *worker, c *Conn, wl *will) (items []outItem, after f
 			s.expireAt = now + time.Duration(s.expiry)*time.Second
 		}
 		s.schedule()
+		if s.dur != nil {
+			s.leave(w)
+			rec := s.record()
+			over = func() {
+				w.alter(nil, &change{Op: store.Op{Kind: store.PutSession, Session: s.dur.id, State: rec}}, outItem{})
+			}
+		}
 	}
 	return items, func() {
 		if publish != nil {

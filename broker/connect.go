@@ -12,6 +12,7 @@ import (
 
 	"github.com/sealmq/sealmq/auth"
 	"github.com/sealmq/sealmq/mqtt"
+	"github.com/sealmq/sealmq/store"
 )
 
 // Open reads the CONNECT from r, carries out the authentication that it asks for, takes over the session and answers.
@@ -420,13 +421,32 @@ func (c *Conn) accept(p *mqtt.Connect, principal *auth.Principal, id string, dat
 	}
 	for p.CleanStart && !s.fresh { // again if another connection was faster [MQTT-3.1.2-4]
 		s.mu.Lock()
-		after := s.end(w)
+		if s.dur != nil {
+			s.ended = make(chan error, 1)
+		}
+		after, ended := s.end(w), s.ended
 		s.mu.Unlock()
 		after()
 		s.claim.Unlock()
+		if ended != nil { // after a crash it must not come back
+			w.submit()
+			if err := <-ended; err != nil {
+				return c.refuseStored(err)
+			}
+		}
 		if s, err = b.claim(id, principal); err != nil {
 			return c.refuseAuth(err)
 		}
+	}
+	if err := c.keep(w, s); err != nil {
+		if s.fresh {
+			s.mu.Lock()
+			after := s.end(w)
+			s.mu.Unlock()
+			after()
+		}
+		s.claim.Unlock()
+		return c.refuseStored(err)
 	}
 	ack.SessionPresent = !s.fresh
 	s.fresh = false
@@ -459,6 +479,32 @@ func (c *Conn) accept(p *mqtt.Connect, principal *auth.Principal, id string, dat
 	b.log.Info("client connected", c.attrs("principal", principal.Name, "method", principal.Method, "version", p.Version.String(),
 		"clean_start", p.CleanStart, "session_present", ack.SessionPresent, "keep_alive", p.KeepAlive, "session_expiry", c.expiry)...)
 	return nil
+}
+
+func (c *Conn) refuseStored(err error) error {
+	c.b.log.Error("store session", "peer", c.peer.Addr, "error", err)
+	return c.refuse(mqtt.ServerUnavailable, "the session cannot be stored")
+}
+
+// keep makes a session that is to outlive its connection durable, with the connection's will, and waits until it is.
+func (c *Conn) keep(w *worker, s *session) error {
+	if s.dur == nil {
+		if !s.fresh || c.expiry == 0 && (c.will == nil || !c.b.cfg.DurableWills) {
+			return nil
+		}
+		d := newDurable(store.SessionID(c.b.nextSession.Add(1)))
+		s.mu.Lock()
+		s.dur = d
+		s.mu.Unlock()
+	}
+	s.mu.Lock()
+	rec := s.record()
+	s.mu.Unlock()
+	rec.Online, rec.Expiry, rec.Will, rec.WillAt, rec.ExpireAt = true, c.expiry, c.will, 0, 0
+	done := make(chan error, 1)
+	w.alter(nil, &change{Op: store.Op{Kind: store.PutSession, Session: rec.ID, State: rec, Wait: done}}, outItem{})
+	w.submit()
+	return <-done
 }
 
 // capExpiry applies max_session_expiry.

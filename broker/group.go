@@ -86,6 +86,27 @@ func (g *group) move(sub *subscription, online bool) {
 	}
 }
 
+// find returns the group of a full filter, nil if it has no members.
+func (t *groupTable) find(key string) *group {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.m[key]
+}
+
+// durable reports whether a member's session is.
+func (g *group) durable() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, list := range [][]*subscription{g.online, g.offline} {
+		for _, sub := range list {
+			if sub.sess.dur != nil && sub.options().qos() > 0 {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // pick returns the member whose turn it is, the n-th further one when n > 0, or nil when all have been tried.
 func (g *group) pick(turn, n int) *subscription {
 	g.mu.Lock()

@@ -9,10 +9,18 @@ type flight struct {
 	m      *store.Message // nil once a PUBREC has taken it over
 	share  *group
 	ids    *[]uint32
+	place  *store.Placement // in a durable session's queue; nil in others
 	qos    uint8
 	retain bool
 	state  flightState
 	sent   bool // a PUBLISH has left, so the next one carries DUP [MQTT-3.3.1-1]
+}
+
+func (fl *flight) size() int64 {
+	if fl.m == nil {
+		return 0
+	}
+	return fl.m.Size()
 }
 
 type flightState uint8
@@ -111,8 +119,43 @@ func (f *inflight) add(fl flight) uint16 {
 	}
 	f.push(fl)
 	f.active++
-	f.bytes += fl.m.Size()
+	f.bytes += fl.size()
 	return f.id(f.len() - 1)
+}
+
+// addAs takes a message that is being sent under a packet identifier that is usable. Those left out between it and the
+// one before are skipped.
+func (f *inflight) addAs(fl flight, id uint16) {
+	if f.n > 4*f.active+64 {
+		f.age()
+	}
+	if f.n > 0 {
+		skip := (int(id) - int(f.first) - f.n + 2*maxIDs) % maxIDs
+		if skip > 64 {
+			f.shelve()
+		}
+		for ; f.n > 0 && skip > 0; skip-- {
+			f.push(flight{})
+		}
+	}
+	if f.n == 0 {
+		f.first = id
+	}
+	f.push(fl)
+	f.active++
+	f.bytes += fl.size()
+}
+
+// shelve moves everything to old. Everything has been sent when it is called.
+func (f *inflight) shelve() {
+	for f.n > 0 {
+		if fl := f.slot(0); fl.state != done {
+			f.old = append(f.old, oldFlight{*fl, f.first})
+		}
+		*f.slot(0) = flight{}
+		f.drop()
+	}
+	f.resend = f.len()
 }
 
 // push appends a slot that counts as sent.
@@ -176,9 +219,7 @@ func (f *inflight) release(i int) {
 // finish ends the handshake of place i.
 func (f *inflight) finish(i int) {
 	fl := f.at(i)
-	if fl.m != nil {
-		f.bytes -= fl.m.Size()
-	}
+	f.bytes -= fl.size()
 	if i < f.resend {
 		f.active--
 	}

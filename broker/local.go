@@ -21,7 +21,9 @@ func (b *Broker) Publish(m *store.Message) (bool, error) {
 	w := b.worker()
 	defer b.release(w)
 	w.count(received, 1)
-	return w.route(publication{topic: []byte(m.Topic), payload: m.Payload, props: m.Props, qos: m.QoS, retain: m.Retain}), nil
+	matched := w.route(publication{topic: []byte(m.Topic), payload: m.Payload, props: m.Props, qos: m.QoS, retain: m.Retain})
+	w.settle(nil, outItem{})
+	return matched, nil
 }
 
 // Subscribe calls fn for every message published to a topic that the filter matches, until cancel is called; a call may

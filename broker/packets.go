@@ -8,6 +8,7 @@ import (
 
 	"github.com/sealmq/sealmq/auth"
 	"github.com/sealmq/sealmq/mqtt"
+	"github.com/sealmq/sealmq/store"
 )
 
 func violation(code mqtt.ReasonCode, format string, a ...any) error {
@@ -38,13 +39,6 @@ func (c *Conn) packet(h mqtt.Header, body []byte) error {
 	}
 	// A second CONNECT [MQTT-3.1.0-2], or a packet that only servers send.
 	return c.fail(violation(mqtt.ProtocolError, "a %v from a connected client", h.Type))
-}
-
-// answer puts a packet into the client's own outbox.
-func (c *Conn) answer(it outItem) {
-	c.sess.mu.Lock()
-	c.sess.emit(c.w, it)
-	c.sess.mu.Unlock()
 }
 
 func (c *Conn) onPublish(flags uint8, body []byte) error {
@@ -93,21 +87,33 @@ func (c *Conn) onPublish(flags uint8, body []byte) error {
 			pub.expires = c.b.expires(p.Props.MessageExpiry)
 		}
 	}
-	if p.Retain {
-		if err := c.b.store.Ready(); err != nil {
+	if p.QoS > 0 || p.Retain {
+		if err := c.b.store.Ready(); err != nil && c.b.needsStore(&pub) {
 			return c.refuseStore(p, name, err)
 		}
 	}
 	matched := w.route(pub)
 	if !matched && c.version == mqtt.V5 {
-		code = mqtt.NoMatchingSubscribers
+		if code = mqtt.NoMatchingSubscribers; w.full > 0 && !p.Retain {
+			code = mqtt.QuotaExceeded
+		}
 	}
 	switch p.QoS {
+	case 0:
+		w.settle(nil, outItem{})
 	case 1:
-		c.answer(control(mqtt.PUBACK, p.PacketID, code)) // [MQTT-4.3.2-4]
+		w.settle(c, control(mqtt.PUBACK, p.PacketID, code)) // [MQTT-4.3.2-4]
 	case 2:
-		c.remember(p.PacketID)
-		c.answer(control(mqtt.PUBREC, p.PacketID, code)) // [MQTT-4.3.3-8]
+		if !code.IsError() {
+			c.remember(p.PacketID)
+			if s.dur != nil {
+				if w.change == nil {
+					w.newChange()
+				}
+				w.change.Session, w.change.PacketID = s.dur.id, p.PacketID
+			}
+		}
+		w.settle(c, control(mqtt.PUBREC, p.PacketID, code)) // [MQTT-4.3.3-8]
 	}
 	return nil
 }
@@ -116,9 +122,12 @@ func (c *Conn) onPublish(flags uint8, body []byte) error {
 // checks the client's quota.
 func (c *Conn) repeated(p *mqtt.Publish) (done bool, err error) {
 	s := c.sess
+	if s.undo.Load() {
+		c.forgetUndone()
+	}
 	epoch, known := s.received2[p.PacketID]
 	counts := c.version == mqtt.V5 && (!known || epoch != s.epoch)
-	if counts && c.unanswered >= c.lim.ReceiveMaximum { // [MQTT-3.3.4-7]
+	if counts && c.unanswered+int(c.unacked.Load()) >= c.lim.ReceiveMaximum { // [MQTT-3.3.4-7]
 		return false, c.fail(violation(mqtt.ReceiveMaximumExceeded, "more than %d publications without an answer", c.lim.ReceiveMaximum))
 	}
 	switch {
@@ -164,6 +173,19 @@ func (c *Conn) forget(id uint16) bool {
 		s.received2 = nil
 	}
 	return true
+}
+
+// forgetUndone forgets the packet identifiers of messages that the store has refused: they are not the broker's.
+func (c *Conn) forgetUndone() {
+	s := c.sess
+	s.mu.Lock()
+	s.undo.Store(false)
+	ids := s.undone
+	s.undone = nil
+	s.mu.Unlock()
+	for _, id := range ids {
+		c.forget(id)
+	}
 }
 
 // unalias returns the topic name of a PUBLISH and notes its alias.
@@ -252,7 +274,7 @@ func (c *Conn) onAck(h mqtt.Header, body []byte) error {
 		if a.Code.IsError() { // [MQTT-4.4.0-2]
 			s.acked(w, a.PacketID, mqtt.PUBREC)
 		} else {
-			s.recorded(w, a.PacketID)
+			s.recorded(w, c, a.PacketID)
 		}
 	case mqtt.PUBCOMP:
 		s.acked(w, a.PacketID, mqtt.PUBCOMP)
@@ -260,6 +282,9 @@ func (c *Conn) onAck(h mqtt.Header, body []byte) error {
 		code := mqtt.Success
 		if !c.forget(a.PacketID) { // [MQTT-4.3.3-12]
 			code = mqtt.PacketIDNotFound
+		} else if s.dur != nil {
+			w.alter(c, &change{Op: store.Op{Kind: store.Released, Session: s.dur.id, PacketID: a.PacketID}}, control(mqtt.PUBCOMP, a.PacketID, code))
+			return nil
 		}
 		c.answer(control(mqtt.PUBCOMP, a.PacketID, code)) // [MQTT-4.3.3-11]
 	}
@@ -284,6 +309,7 @@ func (c *Conn) onDisconnect(flags uint8, body []byte) error {
 		c.sess.mu.Unlock()
 	}
 	c.b.log.Info("client disconnected", c.attrs("reason", disconnectReason(d.Code), "connected_for", (c.b.now()-c.since).Round(time.Millisecond))...)
+	c.w.submit()
 	c.end(nil, d.Code != mqtt.NormalDisconnection)
 	return errGone
 }
@@ -305,14 +331,25 @@ func (c *Conn) onSubscribe(flags uint8, body []byte) error {
 		id = p.Props.SubscriptionIDs[0]
 	}
 	var wanted []*subscription
+	var kept []store.Subscription
+	full := c.sess.dur != nil && c.b.store.Ready() != nil
 	asked := make(map[*subscription]bool)
 	for i := range p.Filters {
 		f := &p.Filters[i]
+		if full {
+			ack.Codes[i] = mqtt.QuotaExceeded
+			continue
+		}
 		sub, isNew, code := c.subscribe(f, id)
 		ack.Codes[i] = code
 		if sub == nil {
 			c.b.log.Info("subscription refused", c.attrs("filter", string(f.Filter), "reason", code.String())...)
 			continue
+		}
+		if c.sess.dur != nil {
+			o := sub.options()
+			kept = append(kept, store.Subscription{Filter: sub.filter, QoS: o.qos(), NoLocal: o.noLocal(),
+				RetainAsPublished: o.retainAsPublished(), ID: o.id()})
 		}
 		// Retained messages are not for shared subscriptions, section 4.8.2.
 		if sub.share == nil && (f.RetainHandling == 0 || f.RetainHandling == 1 && isNew) { // [MQTT-3.3.1-9] … 11
@@ -326,7 +363,11 @@ func (c *Conn) onSubscribe(flags uint8, body []byte) error {
 	for _, sub := range wanted {
 		replays = append(replays, c.b.newReplay(sub))
 	}
-	c.answer(encoded(ack.Append(nil, c.version))) // [MQTT-3.8.4-1]
+	if suback := encoded(ack.Append(nil, c.version)); len(kept) > 0 { // [MQTT-3.8.4-1]
+		c.w.alter(c, &change{Op: store.Op{Kind: store.Subscribe, Session: c.sess.dur.id, Subscriptions: kept}}, suback)
+	} else {
+		c.answer(suback)
+	}
 	if len(replays) > 0 {
 		s := c.sess
 		s.mu.Lock()
@@ -357,12 +398,19 @@ func (c *Conn) onUnsubscribe(flags uint8, body []byte) error {
 	if err := c.answerable(ack.Size(c.version)); err != nil {
 		return err
 	}
+	var gone []string
 	for i, f := range p.Filters {
-		if !c.unsubscribe(string(f)) {
+		if c.unsubscribe(string(f)) {
+			gone = append(gone, string(f))
+		} else {
 			ack.Codes[i] = mqtt.NoSubscriptionExisted
 		}
 	}
-	c.answer(encoded(ack.Append(nil, c.version))) // [MQTT-3.10.4-4]
+	if unsuback := encoded(ack.Append(nil, c.version)); len(gone) > 0 && c.sess.dur != nil { // [MQTT-3.10.4-4]
+		c.w.alter(c, &change{Op: store.Op{Kind: store.Unsubscribe, Session: c.sess.dur.id, Filters: gone}}, unsuback)
+	} else {
+		c.answer(unsuback)
+	}
 	return nil
 }
 

@@ -4,42 +4,71 @@ import "github.com/sealmq/sealmq/store"
 
 // item is a message that waits for one session.
 type item struct {
-	m      *store.Message
-	share  *group
-	ids    *[]uint32 // subscription identifiers, nil for none
-	qos    uint8
-	retain bool
+	m        *store.Message // nil when recorded
+	share    *group
+	ids      *[]uint32        // subscription identifiers, nil for none
+	place    *store.Placement // in the queue of a durable session; nil in others
+	qos      uint8
+	retain   bool
+	dup      bool // may have been sent before a restart
+	recorded bool // the client has it; only PUBREL and PUBCOMP are missing
 }
 
-// queue is a ring of items that grows as needed and gives its memory back when it runs empty.
-type queue struct {
-	ring  []item // length a power of two
+func (it *item) size() int64 {
+	if it.m == nil {
+		return 0
+	}
+	return it.m.Size()
+}
+
+// ring is a queue of values that grows as needed and gives its memory back when it runs empty.
+type ring[T any] struct {
+	slots []T // length a power of two
 	head  int
 	n     int
+}
+
+func (r *ring[T]) push(v T) {
+	if r.n == len(r.slots) {
+		grown := make([]T, max(4, 2*len(r.slots)))
+		for i := range r.n {
+			grown[i] = *r.at(i)
+		}
+		r.slots, r.head = grown, 0
+	}
+	r.n++
+	*r.at(r.n - 1) = v
+}
+
+// at returns the i-th oldest value.
+func (r *ring[T]) at(i int) *T { return &r.slots[(r.head+i)&(len(r.slots)-1)] }
+
+// pop removes the oldest value. The ring must not be empty.
+func (r *ring[T]) pop() T {
+	var zero T
+	v := *r.at(0)
+	*r.at(0) = zero
+	r.head = (r.head + 1) & (len(r.slots) - 1)
+	if r.n--; r.n == 0 {
+		r.slots, r.head = nil, 0
+	}
+	return v
+}
+
+// queue is a ring of messages that knows how large they are.
+type queue struct {
+	ring[item]
 	bytes int64
 }
 
 func (q *queue) push(it item) {
-	if q.n == len(q.ring) {
-		grown := make([]item, max(4, 2*len(q.ring)))
-		for i := range q.n {
-			grown[i] = q.ring[(q.head+i)&(len(q.ring)-1)]
-		}
-		q.ring, q.head = grown, 0
-	}
-	q.ring[(q.head+q.n)&(len(q.ring)-1)] = it
-	q.n++
-	q.bytes += it.m.Size()
+	q.ring.push(it)
+	q.bytes += it.size()
 }
 
 // pop removes the oldest item. The queue must not be empty.
 func (q *queue) pop() item {
-	it := q.ring[q.head]
-	q.ring[q.head] = item{}
-	q.bytes -= it.m.Size()
-	q.head = (q.head + 1) & (len(q.ring) - 1)
-	if q.n--; q.n == 0 {
-		q.ring, q.head = nil, 0
-	}
+	it := q.ring.pop()
+	q.bytes -= it.size()
 	return it
 }

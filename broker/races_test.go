@@ -180,7 +180,7 @@ func TestOfflineQueueHasTheListenersLimits(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if n := s.waiting(); n != 2 {
+	if n, _ := s.queued(); n != 2 {
 		t.Errorf("%d messages wait, want 2", n)
 	}
 	if n := b.Stats().DroppedQueue; n != 3 {

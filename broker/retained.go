@@ -52,10 +52,15 @@ func (s *session) fillReplays(w *worker, now int64) {
 			}
 			d := delivery{ids: r.sub.ids(), qos: min(m.QoS, o.qos()), retain: true, wait: true} // [MQTT311 MQTT-3.3.1-8]
 			if d.qos > 0 {
-				if s.waiting() > 0 || !s.inflight.room(s.conn.window, s.conn.lim.MaxOutbound) {
+				if s.waiting() > 0 || s.dur != nil && s.dur.ready.n > 0 || !s.inflight.room(s.conn.window, s.conn.lim.MaxOutbound) {
 					return
 				}
-				s.send(w, m, d)
+				if s.dur != nil {
+					s.place(w, m, d)
+					w.settle(nil, outItem{})
+				} else {
+					s.send(w, item{m: m, ids: d.ids, qos: d.qos, retain: true})
+				}
 			} else {
 				s.emit(w, outItem{m: m, ids: d.ids, flags: publishFlags(0, true, false), size: int32(min(m.Size(), math.MaxInt32))})
 			}
@@ -86,6 +91,7 @@ func (s *session) keepReplays(w *worker) {
 			m := s.retainedNow(old, now)
 			if m != nil && !(o.noLocal() && m.From != nil && *m.From == s.id) && min(m.QoS, o.qos()) > 0 {
 				s.enqueue(w, m, delivery{ids: r.sub.ids(), qos: min(m.QoS, o.qos()), retain: true, wait: true})
+				w.settle(nil, outItem{})
 			}
 		}
 	}

@@ -3,6 +3,7 @@ package broker
 import (
 	"math"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sealmq/sealmq/auth"
@@ -35,10 +36,15 @@ type session struct {
 	out       []outItem
 	outBytes  int64
 	inflight  inflight
-	queue     queue
+	queue     queue      // of a session that is not durable
+	dur       *durable   // nil for a session that ends with its connection
+	ended     chan error // told when the store has ended the session; nil: nobody waits
+	undone    []uint16   // packet identifiers whose QoS 2 message the store has refused
 	replays   []*replay
 
-	will             *will
+	undo atomic.Bool // there are some in undone
+
+	will             *store.Will
 	willAt, expireAt time.Duration // on the broker's clock; 0: none
 	timer            *time.Timer
 }
@@ -60,8 +66,8 @@ func (s *session) current() *Conn {
 	return s.conn
 }
 
-// push hands a message to the session. It reports false when the session does not take it; a message dropped by a bound
-// counts as taken, unless another member of its group might take it.
+// push hands a message to the session and reports whether the session takes it. A QoS 0 message dropped by a bound counts
+// as taken, unless another member of its group might take it.
 func (s *session) push(w *worker, m *store.Message, d delivery) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -87,8 +93,11 @@ func (s *session) push(w *worker, m *store.Message, d delivery) bool {
 		s.emit(w, outItem{m: m, ids: d.ids, flags: publishFlags(0, d.retain, false), size: int32(min(size, math.MaxInt32))})
 		return true
 	}
+	if s.dur != nil {
+		return s.place(w, m, d)
+	}
 	if c != nil && s.waiting() == 0 && s.inflight.room(c.window, c.lim.MaxOutbound) {
-		s.send(w, m, d)
+		s.send(w, item{m: m, share: d.share, ids: d.ids, qos: d.qos, retain: d.retain})
 		return true
 	}
 	if d.share != nil && !d.wait {
@@ -110,20 +119,41 @@ func (s *session) mayReceive(w *worker, m *store.Message) bool {
 func (s *session) waiting() int { return s.queue.n }
 
 // send gives a QoS 1 or 2 message a packet identifier and puts it into the outbox.
-func (s *session) send(w *worker, m *store.Message, d delivery) {
-	id := s.inflight.add(flight{m: m, share: d.share, ids: d.ids, qos: d.qos, retain: d.retain, state: published, sent: true})
-	s.emit(w, outItem{m: m, ids: d.ids, id: id, flags: publishFlags(d.qos, d.retain, false), size: int32(min(m.Size(), math.MaxInt32))})
+func (s *session) send(w *worker, it item) {
+	fl := flight{m: it.m, share: it.share, ids: it.ids, place: it.place, qos: it.qos, retain: it.retain, state: published, sent: true}
+	var id uint16
+	if it.place != nil {
+		id = packetID(it.place.Pos)
+		s.inflight.addAs(fl, id)
+		s.dur.sent = max(s.dur.sent, it.place.Pos)
+	} else {
+		id = s.inflight.add(fl)
+	}
+	s.emit(w, outItem{m: it.m, ids: it.ids, id: id, flags: publishFlags(it.qos, it.retain, it.dup), size: int32(min(it.m.Size(), math.MaxInt32))})
+}
+
+// sendRecorded goes on with a QoS 2 message that the client had before the broker started.
+func (s *session) sendRecorded(w *worker, it item) {
+	id := packetID(it.place.Pos)
+	s.inflight.addAs(flight{place: it.place, qos: 2, state: released, sent: true}, id)
+	s.emit(w, control(mqtt.PUBREL, id, mqtt.Success))
 }
 
 // enqueue keeps a QoS 1 or 2 message until the client's window opens.
 func (s *session) enqueue(w *worker, m *store.Message, d delivery) bool {
-	full := s.queue.n >= s.lim.MaxQueued || s.queue.bytes+m.Size() > s.lim.MaxQueuedBytes
-	if full || w.b.outbound.Load() > w.b.cfg.OutboundMemory {
-		if d.share != nil {
-			return false
+	if s.dur != nil {
+		return s.place(w, m, d)
+	}
+	if !s.makeRoom(w, m.Size(), d.share != nil) {
+		w.full++
+		return false
+	}
+	if w.b.outbound.Load() > w.b.cfg.OutboundMemory {
+		if d.share == nil {
+			w.count(droppedQueue, 1)
 		}
-		w.count(droppedQueue, 1)
-		return true
+		w.full++
+		return false
 	}
 	s.queue.push(item{m: m, share: d.share, ids: d.ids, qos: d.qos, retain: d.retain})
 	w.queued += m.Size()
@@ -159,12 +189,15 @@ func (s *session) fill(w *worker) {
 		f.active++
 		if !fl.sent && fl.m.Expires != 0 && now > fl.m.Expires {
 			w.count(droppedExpired, 1)
-			f.finish(i)
+			s.finish(w, i)
 			continue
 		}
 		s.emit(w, outItem{m: fl.m, ids: fl.ids, id: f.id(i), flags: publishFlags(fl.qos, fl.retain, fl.sent),
 			size: int32(min(fl.m.Size(), math.MaxInt32))})
 		fl.sent = true
+	}
+	if s.dur != nil {
+		s.fillDurable(w, now)
 	}
 	for s.waiting() > 0 && f.room(c.window, c.lim.MaxOutbound) {
 		it := s.queue.pop()
@@ -176,7 +209,7 @@ func (s *session) fill(w *worker) {
 		if !s.mayReceive(w, it.m) {
 			continue
 		}
-		s.send(w, it.m, delivery{share: it.share, ids: it.ids, qos: it.qos, retain: it.retain})
+		s.send(w, it)
 	}
 	s.fillReplays(w, now)
 }
@@ -205,28 +238,45 @@ func (s *session) acked(w *worker, id uint16, t mqtt.Type) bool {
 			return false
 		}
 	}
-	s.inflight.finish(i)
-	if s.inflight.resend < s.inflight.len() || s.waiting() > 0 || len(s.replays) > 0 {
+	if p := fl.place; p != nil && p.Op() != nil {
+		s.dur.heard(s.b.now() - p.Op().Time)
+	}
+	s.finish(w, i)
+	if s.inflight.resend < s.inflight.len() || s.waiting() > 0 || len(s.replays) > 0 ||
+		s.dur != nil && (s.dur.ready.n > 0 || !s.dur.caughtUp()) {
 		s.fill(w)
 	}
 	return true
 }
 
-// recorded handles a PUBREC: the message is the client's now, and PUBREL follows. An unknown identifier is answered
-// with 0x92, since the client waits for a PUBREL.
-func (s *session) recorded(w *worker, id uint16) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	i := s.inflight.find(id)
-	if i < 0 || s.inflight.at(i).qos != 2 {
-		s.emit(w, control(mqtt.PUBREL, id, mqtt.PacketIDNotFound))
-		return false
+// finish ends the handshake of the message at place i.
+func (s *session) finish(w *worker, i int) {
+	p := s.inflight.at(i).place
+	s.inflight.finish(i)
+	if p != nil {
+		s.acknowledge(w, p)
 	}
-	if s.inflight.at(i).state == published {
+}
+
+// recorded handles a PUBREC: the message is the client's now, and PUBREL follows, as soon as that is durable. An unknown
+// identifier is answered with 0x92, since the client waits for a PUBREL.
+func (s *session) recorded(w *worker, c *Conn, id uint16) {
+	s.mu.Lock()
+	i := s.inflight.find(id)
+	code := mqtt.Success
+	var p *store.Placement
+	if i < 0 || s.inflight.at(i).qos != 2 {
+		code = mqtt.PacketIDNotFound
+	} else if s.inflight.at(i).state == published {
+		p = s.inflight.at(i).place
 		s.inflight.release(i)
 	}
-	s.emit(w, control(mqtt.PUBREL, id, mqtt.Success))
-	return true
+	s.mu.Unlock()
+	if p != nil {
+		w.alter(c, &change{Op: store.Op{Kind: store.Recorded, Session: s.dur.id, Positions: []uint64{p.Pos}}}, control(mqtt.PUBREL, id, code))
+		return
+	}
+	c.answer(control(mqtt.PUBREL, id, code))
 }
 
 // drop ends handshakes of messages that could not be sent: expired in the outbox, or too large for the client
@@ -236,7 +286,7 @@ func (s *session) drop(w *worker, ids []uint16) {
 	defer s.mu.Unlock()
 	for _, id := range ids {
 		if i := s.inflight.find(id); i >= 0 {
-			s.inflight.finish(i)
+			s.finish(w, i)
 		}
 	}
 	s.fill(w)
@@ -257,17 +307,70 @@ func (s *session) end(w *worker) func() {
 	subs := s.subs
 	s.subs, s.inflight, s.replays = nil, inflight{}, nil
 	s.queue = queue{}
+	if s.dur != nil {
+		w.queued -= s.dur.ready.bytes
+		s.dur.ready = queue{}
+	}
 	return func() {
+		shared := false
 		for _, sub := range subs {
 			s.b.dropSubscription(sub)
+			shared = shared || sub.share != nil
 		}
 		s.b.bury(s)
-		for _, o := range rest {
-			o.share.route(w, o.m)
-		}
+		w.reroute(rest)
 		if wl != nil {
-			wl.publish(w, s)
+			s.publishWill(w, wl)
 		}
+		if s.dur != nil {
+			s.forget(w, shared)
+		}
+	}
+}
+
+// reroute gives messages to other members of their groups.
+func (w *worker) reroute(rest []orphan) {
+	for _, o := range rest {
+		o.share.route(w, o.m)
+		w.settle(nil, outItem{})
+	}
+}
+
+// forget has the store end the session, after the messages of shared subscriptions that wait in it have gone to others.
+func (s *session) forget(w *worker, shared bool) {
+	q := s.dur
+	end := &change{Op: store.Op{Kind: store.EndSession, Session: q.id}}
+	if s.ended != nil {
+		end.Wait = s.ended
+	}
+	if !shared || q.caughtUp() {
+		w.alter(nil, end, outItem{})
+		return
+	}
+	if !s.b.spawn(func() {
+		w := s.b.worker()
+		defer s.b.release(w)
+		for next := q.next; next <= q.tail; {
+			list, err := s.b.store.Fetch(nil, q.id, next, q.tail+1, fetchCount, fetchBytes)
+			if err != nil {
+				s.b.log.Error("read queued messages", "client", s.id, "from", next, "error", err)
+			}
+			if len(list) == 0 {
+				break
+			}
+			for i := range list {
+				if e := &list[i]; e.Share != "" && e.Message != nil {
+					if g := s.b.groups.find(e.Share); g != nil {
+						w.reroute([]orphan{{g, e.Message}})
+					}
+				}
+			}
+			next = list[len(list)-1].Pos + 1
+			w.flush()
+		}
+		w.alter(nil, end, outItem{})
+	}) && s.ended != nil {
+		s.ended <- errGone
 	}
 }
 
@@ -289,6 +392,22 @@ func (s *session) orphans(w *worker, leaving func(*group) bool, all bool) []orph
 				rest = append(rest, orphan{fl.share, fl.m})
 			}
 		}
+	}
+	if s.dur != nil {
+		var keep queue
+		for s.dur.ready.n > 0 {
+			it := s.dur.ready.pop()
+			switch {
+			case it.share != nil && it.m != nil && leaving(it.share):
+				rest = append(rest, orphan{it.share, it.m})
+				w.queued -= it.size()
+				s.waited(it.size())
+				s.acknowledge(w, it.place)
+			default:
+				keep.push(it)
+			}
+		}
+		s.dur.ready = keep
 	}
 	for n := s.waiting(); n > 0; n-- {
 		it := s.queue.pop()
@@ -359,7 +478,7 @@ func (s *session) onTimer() {
 	if s.willAt != 0 && now >= s.willAt {
 		wl := s.will
 		s.will, s.willAt = nil, 0
-		after = append(after, func() { wl.publish(w, s) })
+		after = append(after, func() { s.publishWill(w, wl) })
 	}
 	if s.expireAt != 0 && now >= s.expireAt {
 		after = append(after, s.end(w))

@@ -85,8 +85,6 @@ func (c *Conn) unsubscribe(filter string) bool {
 	s.mu.Lock()
 	rest := s.orphans(c.w, func(g *group) bool { return g == sub.share }, false)
 	s.mu.Unlock()
-	for _, o := range rest {
-		o.share.route(c.w, o.m)
-	}
+	c.w.reroute(rest)
 	return true
 }

@@ -58,5 +58,6 @@ func (b *Broker) startSys(version string) {
 func (b *Broker) sysPublish(name, value string) {
 	w := b.worker()
 	defer b.release(w)
-	w.route(publication{topic: []byte(name), payload: []byte(value), retain: true})
+	w.route(publication{topic: []byte(name), payload: []byte(value), retain: true, passing: true})
+	w.settle(nil, outItem{})
 }

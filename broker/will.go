@@ -5,20 +5,11 @@ import (
 
 	"github.com/sealmq/sealmq/auth"
 	"github.com/sealmq/sealmq/mqtt"
+	"github.com/sealmq/sealmq/store"
 )
 
-// will is the message that a client left for the case that its connection is lost.
-type will struct {
-	topic, payload, props []byte
-	expiry                uint32 // s, counted from its publication
-	hasExpiry             bool
-	delay                 uint32 // s
-	qos                   uint8
-	retain                bool
-}
-
 // newWill copies the will out of a CONNECT and checks what its client may publish.
-func (c *Conn) newWill(p *mqtt.Connect, principal *auth.Principal) (*will, mqtt.ReasonCode, string) {
+func (c *Conn) newWill(p *mqtt.Connect, principal *auth.Principal) (*store.Will, mqtt.ReasonCode, string) {
 	m := &p.Will
 	if code, text := c.publishable(m.Topic); code != mqtt.Success {
 		return nil, code, "will: " + text
@@ -29,28 +20,32 @@ func (c *Conn) newWill(p *mqtt.Connect, principal *auth.Principal) (*will, mqtt.
 	if !payloadFits(&m.Props, m.Payload) {
 		return nil, mqtt.PayloadFormatInvalid, "the will's payload is not UTF-8 as its payload format says"
 	}
-	return &will{
-		topic: append([]byte(nil), m.Topic...), payload: append([]byte(nil), m.Payload...),
-		props: m.AppendForwardProps(nil), expiry: m.Props.MessageExpiry, hasExpiry: m.Props.Has(mqtt.PropMessageExpiry),
-		delay: m.Props.WillDelay, qos: m.QoS, retain: m.Retain,
+	return &store.Will{
+		Topic: append([]byte(nil), m.Topic...), Payload: append([]byte(nil), m.Payload...),
+		Props: m.AppendForwardProps(nil), Expiry: m.Props.MessageExpiry, HasExpiry: m.Props.Has(mqtt.PropMessageExpiry),
+		Delay: m.Props.WillDelay, QoS: m.QoS, Retain: m.Retain,
 	}, mqtt.Success, ""
 }
 
-// publish sends the will in the name of its session [MQTT-3.1.2-14][MQTT-3.1.2-15], if it still may be published.
-func (wl *will) publish(w *worker, s *session) {
+// publishWill sends the will of a session [MQTT-3.1.2-14][MQTT-3.1.2-15], if it still may be published.
+func (s *session) publishWill(w *worker, wl *store.Will) {
 	s.mu.Lock()
 	principal := s.principal
 	s.mu.Unlock()
-	if !principal.May(auth.Publish, string(wl.topic), wl.qos, wl.retain) {
+	if !principal.May(auth.Publish, string(wl.Topic), wl.QoS, wl.Retain) {
 		w.count(droppedDenied, 1)
-		w.b.log.Warn("will refused", "client", s.id, "topic", string(wl.topic))
+		w.b.log.Warn("will refused", "client", s.id, "topic", string(wl.Topic))
 		return
 	}
-	p := publication{topic: wl.topic, payload: wl.payload, props: wl.props, from: s, qos: wl.qos, retain: wl.retain}
-	if wl.hasExpiry {
-		p.expires = w.b.expires(wl.expiry)
+	p := publication{topic: wl.Topic, payload: wl.Payload, props: wl.Props, from: s, qos: wl.QoS, retain: wl.Retain}
+	if wl.HasExpiry {
+		p.expires = w.b.expires(wl.Expiry)
+	}
+	if s.dur != nil {
+		p.will = s.dur.id
 	}
 	w.route(p)
+	w.settle(nil, outItem{})
 }
 
 // publishable checks a topic name that a client wants to publish to against what no policy can allow.

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"hash/maphash"
+	"sync"
 	"time"
 
 	"github.com/sealmq/sealmq/mqtt"
@@ -33,6 +34,17 @@ type worker struct {
 	merge  func(*subscription) bool
 	merged map[*session]merged
 	groups []*group
+	full   int // receivers whose queue had no room
+
+	// What it has for the store.
+	change    *change           // op of the publication under way, nil while it needs none
+	places    []store.Placement // unused ones
+	straight  bool              // everybody in change has been sent the message
+	linger    time.Duration     // how long their acknowledgements may take
+	retaining *sync.Mutex       // held until the publication is settled
+	ops       []*store.Op       // to be submitted
+	elided    []*store.Op       // that need not be
+	telling   []*session        // with acknowledgements to tell
 }
 
 func newWorker(b *Broker) *worker {
@@ -75,12 +87,16 @@ const maxSpare = 16 << 10
 
 func (w *worker) count(k counter, n uint64) { w.b.counters.add(w.stripe, k, n) }
 
-// flush writes every session that has something new.
+// flush submits what is for the store and writes every session that has something new.
 func (w *worker) flush() {
+	w.submit()
 	for i := 0; i < len(w.dirty); i++ { // grows if a flush makes more work
 		s := w.dirty[i]
 		w.dirty[i] = nil
 		s.flush(w)
+		if len(w.ops)+len(w.elided)+len(w.telling) > 0 {
+			w.submit()
+		}
 	}
 	w.dirty = w.dirty[:0]
 	if cap(w.dirty) > 2*maxDirty {
@@ -102,8 +118,10 @@ type publication struct {
 	props   []byte
 	from    *session // for no-local; nil when the broker itself publishes
 	expires int64
+	will    store.SessionID // whose will it is, 0: none
 	qos     uint8
 	retain  bool
+	passing bool // not to be stored, though it is retained
 }
 
 // merged is what the overlapping subscriptions of one session add up to: one copy, the highest QoS, all identifiers
@@ -123,39 +141,45 @@ func (g merged) delivery() delivery {
 	return d
 }
 
-// route delivers a publication to everybody who wants it and reports whether anybody did.
+// route delivers a publication to everybody who wants it and reports whether anybody did. settle must follow.
 func (w *worker) route(p publication) bool {
 	match := w.b.index.Lookup(p.topic)
-	w.pub, w.m, w.name, w.taken = p, nil, match.Topic(), 0
+	w.pub, w.m, w.name, w.taken, w.full = p, nil, match.Topic(), 0, 0
 	if p.retain {
 		w.routeRetained()
 	} else {
 		w.fanOut(match)
 	}
-	w.pub, w.m, w.name = publication{}, nil, ""
+	if w.change != nil {
+		w.change.Will = p.will
+	}
+	w.m, w.name = nil, ""
 	return w.taken > 0
 }
 
-// routeRetained holds the topic's stripe while it stores and delivers, so that everybody sees the publishes of one
+// routeRetained holds the topic's stripe, until the publication is settled, while it stores and delivers, so that everybody sees the publishes of one
 // topic in the order in which they were retained, and the last one delivered is the one that is kept. Who is subscribed is
 // looked up after storing: whoever subscribes later finds the message among the retained ones.
 func (w *worker) routeRetained() {
 	lock := &w.b.retain[stripeOf(w.b, w.name)]
 	lock.Lock()
-	defer lock.Unlock()
+	w.retaining = lock
 	if w.b.testOnlyRetaining != nil {
 		w.b.testOnlyRetaining()
 	}
-	if len(w.pub.payload) == 0 {
+	m := w.message()
+	m.Seq = w.b.seq.Add(1)
+	if w.pub.from != nil {
+		id := w.pub.from.id
+		m.From = &id
+	}
+	if len(m.Payload) == 0 {
 		w.b.retained.Delete(w.name) // [MQTT-3.3.1-6]
 	} else {
-		m := w.message()
-		m.Seq = w.b.seq.Add(1)
-		if w.pub.from != nil {
-			id := w.pub.from.id
-			m.From = &id
-		}
 		w.b.retained.Set(w.name, m) // [MQTT-3.3.1-5]
+	}
+	if !w.pub.passing {
+		w.current(m).Retained = true
 	}
 	w.fanOut(w.b.index.Lookup(w.pub.topic))
 }
@@ -264,7 +288,10 @@ func (w *worker) give(s *session, d delivery) {
 		w.taken++
 	}
 	if len(w.dirty) >= maxDirty && !w.pub.retain {
-		w.flush()
+		ch, m, pub, straight, linger, full := w.change, w.m, w.pub, w.straight, w.linger, w.full
+		w.change = nil
+		w.flush() // which may publish what waited for room
+		w.change, w.m, w.pub, w.straight, w.linger, w.full = ch, m, pub, straight, linger, full
 	}
 }
 

@@ -116,6 +116,9 @@ type Placement struct {
 	QoS     uint8
 	Retain  bool // the RETAIN flag to send
 
+	// Receiver is the submitter's own; the store does not look at it.
+	Receiver any
+
 	op    *Op // nil when it came out of the store
 	state atomic.Uint32
 }

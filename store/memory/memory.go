@@ -9,8 +9,8 @@ import (
 	"github.com/sealmq/sealmq/store"
 )
 
-// Store implements store.Store in memory: what is submitted is applied at once, and told before Submit returns. Retained
-// messages are not kept, since nobody could load them.
+// Store implements store.Store in memory: what is submitted is applied at once, and told by a goroutine that ends when
+// there is nothing more to tell. Retained messages are not kept, since nobody could load them.
 type Store struct {
 	h store.Handler
 
@@ -20,6 +20,7 @@ type Store struct {
 
 	told [][]*store.Op // batches still to be told, in order
 	busy bool          // somebody tells them
+	idle sync.Cond     // busy has become false
 }
 
 type session struct {
@@ -35,7 +36,9 @@ type queued struct {
 
 // New returns an empty store.
 func New() *Store {
-	return &Store{sessions: make(map[store.SessionID]*session)}
+	s := &Store{sessions: make(map[store.SessionID]*session)}
+	s.idle.L = &s.mu
+	return s
 }
 
 // Load implements store.Store.
@@ -61,11 +64,17 @@ func (s *Store) Submit(ops ...*store.Op) {
 	}
 	s.stats.Commits++
 	s.told = append(s.told, done)
-	if s.busy {
-		s.mu.Unlock()
-		return
+	if !s.busy {
+		s.busy = true
+		go s.tell()
 	}
-	s.busy = true
+	s.mu.Unlock()
+}
+
+// tell calls the handler for what has been applied, until there is nothing more.
+func (s *Store) tell() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	for len(s.told) > 0 {
 		next := s.told[0]
 		s.told = s.told[1:]
@@ -74,7 +83,7 @@ func (s *Store) Submit(ops ...*store.Op) {
 		s.mu.Lock()
 	}
 	s.busy = false
-	s.mu.Unlock()
+	s.idle.Broadcast()
 }
 
 // apply carries out one op. What is meant for an ended session is left out.
@@ -182,4 +191,11 @@ func (s *Store) Stats() store.Stats {
 }
 
 // Close implements store.Store.
-func (s *Store) Close() error { return nil }
+func (s *Store) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for s.busy {
+		s.idle.Wait()
+	}
+	return nil
+}

@@ -1,0 +1,120 @@
+package broker
+
+import (
+	"time"
+
+	"github.com/sealmq/sealmq/auth"
+	"github.com/sealmq/sealmq/store"
+	"github.com/sealmq/sealmq/topic"
+)
+
+// handler is what the store calls.
+type handler struct{ b *Broker }
+
+// Session implements store.Handler: it brings back a session that the store has kept. One that had a connection has lost
+// it at this moment, as far as its will and its expiry are concerned, and only once: from here on its deadlines are stored.
+func (h handler) Session(r *store.Session, subs []store.Subscription, received []uint16, queue store.QueueState) {
+	b := h.b
+	s := &session{
+		b: b, id: r.ClientID, dur: newDurable(r.ID), lim: b.limits(Limits{}), expiry: r.Expiry,
+		principal: &auth.Principal{Name: r.Name, Method: r.Method, Bound: r.Bound},
+		will:      r.Will, willAt: r.WillAt, expireAt: r.ExpireAt,
+	}
+	b.nextSession.Store(max(b.nextSession.Load(), uint64(r.ID)))
+	d := s.dur
+	d.again = r.Sent
+	if queue.Last != 0 {
+		d.next, d.tail, d.base = queue.First, queue.Last, queue.Last+1
+		d.total = queue.BytesEnd
+		d.count, d.bytes = int(queue.Last-queue.First)+1, int64(queue.BytesEnd-queue.BytesBefore)
+	}
+	if d.tail < r.Sent { // what was sent last is acknowledged; its packet identifiers stay used for a while
+		d.tail = r.Sent
+		d.base = d.tail + 1
+		if queue.Last == 0 {
+			d.next = d.tail + 1
+		}
+	}
+	if r.Online {
+		d.again = d.tail
+		b.lost = append(b.lost, s)
+	}
+	for _, id := range received {
+		if s.received2 == nil {
+			s.received2 = make(map[uint16]uint32, len(received))
+		}
+		s.received2[id] = 0
+	}
+	b.shard(s.id).m[s.id] = s
+	b.known.Add(1)
+	for i := range subs {
+		s.restore(&subs[i])
+	}
+	if !r.Online {
+		b.detached = append(b.detached, s)
+	}
+}
+
+// restore brings back a subscription.
+func (s *session) restore(r *store.Subscription) {
+	_, plain, shared, err := topic.ParseShare(r.Filter)
+	if err != nil {
+		s.b.log.Error("restore subscription", "client", s.id, "filter", r.Filter, "error", err)
+		return
+	}
+	sub := &subscription{sess: s, filter: r.Filter}
+	sub.setOptions(packOptions(r.QoS, r.NoLocal, r.RetainAsPublished, r.ID))
+	if s.subs == nil {
+		s.subs = make(map[string]*subscription, 1)
+	}
+	s.subs[r.Filter] = sub
+	if shared {
+		s.b.groups.join(s.b, r.Filter, plain, sub)
+		sub.share.move(sub, false)
+	} else {
+		sub.ref = s.b.index.Insert(r.Filter, sub)
+	}
+}
+
+// Retained implements store.Handler.
+func (h handler) Retained(m *store.Message) {
+	h.b.retained.Set(m.Topic, m)
+	h.b.seq.Store(max(h.b.seq.Load(), m.Seq))
+}
+
+// load brings back what the store holds and lets the time of its sessions begin.
+func (b *Broker) load() error {
+	clock, err := b.store.Load(handler{b})
+	if err != nil {
+		return err
+	}
+	b.base = clock
+	w := b.worker()
+	defer b.release(w)
+	for _, s := range b.lost {
+		s.mu.Lock()
+		now := b.now()
+		if s.will != nil {
+			s.willAt = now + time.Duration(s.will.Delay)*time.Second
+		}
+		switch {
+		case s.expiry == 0:
+			s.expireAt = now
+		case s.expiry != forever:
+			s.expireAt = now + time.Duration(s.expiry)*time.Second
+		}
+		if s.will != nil && s.expireAt != 0 {
+			s.willAt = min(s.willAt, s.expireAt)
+		}
+		w.alter(nil, &change{Op: store.Op{Kind: store.PutSession, Session: s.dur.id, State: s.record()}}, outItem{})
+		s.schedule()
+		s.mu.Unlock()
+	}
+	for _, s := range b.detached {
+		s.mu.Lock()
+		s.schedule()
+		s.mu.Unlock()
+	}
+	b.lost, b.detached = nil, nil
+	return nil
+}
