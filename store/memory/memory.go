@@ -2,6 +2,7 @@
 package memory
 
 import (
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -10,13 +11,15 @@ import (
 )
 
 // Store implements store.Store in memory: what is submitted is applied at once, and told by a goroutine that ends when
-// there is nothing more to tell. Retained messages are not kept, since nobody could load them.
+// there is nothing more to tell. It may be loaded again, by another handler, after that of before has made its last call.
 type Store struct {
 	h store.Handler
 
 	mu       sync.Mutex
 	sessions map[store.SessionID]*session
+	retained map[string]*store.Message
 	stats    store.Stats
+	loaded   time.Time // for the first time
 
 	told [][]*store.Op // batches still to be told, in order
 	busy bool          // somebody tells them
@@ -24,6 +27,8 @@ type Store struct {
 }
 
 type session struct {
+	state    store.Session
+	subs     map[string]store.Subscription
 	queue    []queued // by position
 	received map[uint16]bool
 }
@@ -31,20 +36,38 @@ type session struct {
 type queued struct {
 	m        *store.Message
 	p        *store.Placement
+	size     uint64
 	recorded bool
 }
 
 // New returns an empty store.
 func New() *Store {
-	s := &Store{sessions: make(map[store.SessionID]*session)}
+	s := &Store{sessions: make(map[store.SessionID]*session), retained: make(map[string]*store.Message)}
 	s.idle.L = &s.mu
 	return s
 }
 
 // Load implements store.Store.
 func (s *Store) Load(h store.Handler) (time.Duration, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.h = h
-	return 0, nil
+	if s.loaded.IsZero() {
+		s.loaded = time.Now()
+	}
+	for _, se := range s.sessions {
+		state := se.state
+		var q store.QueueState
+		if n := len(se.queue); n > 0 {
+			first, last := se.queue[0], se.queue[n-1]
+			q = store.QueueState{First: first.p.Pos, Last: last.p.Pos, BytesBefore: first.p.Bytes - first.size, BytesEnd: last.p.Bytes}
+		}
+		h.Session(&state, slices.Collect(maps.Values(se.subs)), slices.Collect(maps.Keys(se.received)), q)
+	}
+	for _, m := range s.retained {
+		h.Retained(m)
+	}
+	return time.Since(s.loaded), nil
 }
 
 // Submit implements store.Store.
@@ -92,19 +115,26 @@ func (s *Store) apply(op *store.Op) {
 	switch op.Kind {
 	case store.PutSession:
 		if se == nil {
-			s.sessions[op.State.ID] = &session{}
+			se = &session{subs: make(map[string]store.Subscription), received: make(map[uint16]bool)}
+			s.sessions[op.Session] = se
 		}
+		se.state = *op.State
 		return
 	case store.Publish:
 		if se != nil && op.PacketID != 0 {
-			if se.received == nil {
-				se.received = make(map[uint16]bool)
-			}
 			se.received[op.PacketID] = true
+		}
+		if w := s.sessions[op.Will]; w != nil {
+			w.state.Will, w.state.WillAt = nil, 0
+		}
+		if m := op.Message; op.Retained && len(m.Payload) > 0 {
+			s.retained[m.Topic] = m
+		} else if op.Retained {
+			delete(s.retained, m.Topic)
 		}
 		for _, p := range op.Placements {
 			if to := s.sessions[p.Session]; to != nil && p.Take() {
-				to.put(queued{m: op.Message, p: p})
+				to.put(queued{m: op.Message, p: p, size: uint64(op.Message.Size())})
 			}
 		}
 		return
@@ -115,6 +145,14 @@ func (s *Store) apply(op *store.Op) {
 	switch op.Kind {
 	case store.EndSession:
 		delete(s.sessions, op.Session)
+	case store.Subscribe:
+		for _, sub := range op.Subscriptions {
+			se.subs[sub.Filter] = sub
+		}
+	case store.Unsubscribe:
+		for _, f := range op.Filters {
+			delete(se.subs, f)
+		}
 	case store.Acked:
 		for _, pos := range op.Positions {
 			if i, ok := se.find(pos); ok {
