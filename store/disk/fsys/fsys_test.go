@@ -88,7 +88,7 @@ func TestModesOfWhatPebbleMakes(t *testing.T) {
 			t.Fatal(err)
 		}
 		n := 0
-		filepath.WalkDir(filepath.Dir(dir), func(path string, d fs.DirEntry, err error) error {
+		filepath.WalkDir(filepath.Dir(dir), func(path string, d fs.DirEntry, _ error) error {
 			fi, err := d.Info()
 			if err != nil {
 				t.Fatal(err)

@@ -3,6 +3,7 @@ package fsys
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"testing"
@@ -61,11 +62,10 @@ func TestMarksOnASmallDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer db.Close()
+	random := rand.NewChaCha8([32]byte{})
 	n, value := 0, make([]byte, 100<<10)
 	for ; f.Err() == nil; n++ {
-		for i := range value {
-			value[i] = byte(i * n >> 3)
-		}
+		random.Read(value)
 		if err := db.Set(fmt.Appendf(nil, "%08d", n), value, pebble.Sync); err != nil {
 			t.Fatal(err)
 		}

@@ -131,7 +131,7 @@ func TestErrorNamesBytesAndMark(t *testing.T) {
 // TestLooksAreRare: asking for the state is no system call each time, and neither is writing.
 func TestLooksAreRare(t *testing.T) {
 	disk := newFake(1 << 40)
-	f := Wrap(disk, Options{Dir: "d", MinFree: 1 << 30})
+	f := Wrap(disk, Options{Dir: "d", MinFree: 32 << 20}) // a sixteenth is 2 MiB
 	var clock atomic.Int64
 	f.space.now = func() time.Duration { return time.Duration(clock.Load()) }
 	if err := f.Start(); err != nil {
@@ -158,14 +158,14 @@ func TestLooksAreRare(t *testing.T) {
 	if asked() != 1 {
 		t.Errorf("asked %d times after 100 ms, want once", asked())
 	}
-	for range 4 * maxBytes >> 20 {
+	for range 8 {
 		x.Write(make([]byte, 1<<20))
 	}
 	if asked() != 5 {
 		t.Errorf("asked %d times after four times the bytes, want 4 more", asked())
 	}
-	if f.Written() != 4*maxBytes {
-		t.Errorf("%d bytes counted, want %d", f.Written(), 4*maxBytes)
+	if f.Written() != 8<<20 {
+		t.Errorf("%d bytes counted, want %d", f.Written(), 8<<20)
 	}
 	if n := testing.AllocsPerRun(100, func() { f.Err() }); n != 0 {
 		t.Errorf("asking for the state allocates %v times", n)
