@@ -8,10 +8,11 @@ import (
 // answer is an acknowledgement that leaves when what it acknowledges is durable. A connection's answers leave in the
 // order in which their packets came.
 type answer struct {
-	c     *Conn
-	it    outItem
-	ready bool  // guarded by the session's mu
-	qos   uint8 // of the PUBLISH that it answers, 0 for another packet; 1 counts against the client's Receive Maximum
+	c       *Conn
+	it      outItem
+	ready   bool      // guarded by the session's mu
+	replays []*replay // what follows a SUBACK
+	qos     uint8     // of the PUBLISH that it answers, 0 for another packet; 1 counts against the client's Receive Maximum
 }
 
 // change is an op with what is needed beside it, in one allocation.
@@ -64,6 +65,7 @@ func (a *answer) release(w *worker) {
 	n := 0
 	for n < len(c.answers) && c.answers[n].ready {
 		s.emit(w, c.answers[n].it)
+		s.replay(w, c.answers[n].replays)
 		c.answers[n] = nil
 		n++
 	}

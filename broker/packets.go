@@ -364,27 +364,14 @@ func (c *Conn) onSubscribe(flags uint8, body []byte) error {
 		replays = append(replays, c.b.newReplay(sub))
 	}
 	if suback := encoded(ack.Append(nil, c.version)); len(kept) > 0 { // [MQTT-3.8.4-1]
-		c.w.alter(c, &change{Op: store.Op{Kind: store.Subscribe, Session: c.sess.dur.id, Subscriptions: kept}}, suback)
+		ch := &change{Op: store.Op{Kind: store.Subscribe, Session: c.sess.dur.id, Subscriptions: kept}}
+		c.w.alter(c, ch, suback)
+		ch.answer.replays = replays // nobody looks before it is submitted
 	} else {
 		c.answer(suback)
-	}
-	if len(replays) > 0 {
-		s := c.sess
-		s.mu.Lock()
-		for _, r := range replays {
-			if under := r.sub.replay; under != nil { // what is left of it is in the new one
-				under.list = r.list
-				continue
-			}
-			r.sub.replay = r
-			s.replays = append(s.replays, r)
-		}
-		s.fill(c.w)
-		if len(s.replays) > 0 && !s.dirty {
-			s.dirty = true
-			c.w.dirty = append(c.w.dirty, s)
-		}
-		s.mu.Unlock()
+		c.sess.mu.Lock()
+		c.sess.replay(c.w, replays)
+		c.sess.mu.Unlock()
 	}
 	return nil
 }

@@ -93,7 +93,7 @@ func (b *Broker) load() error {
 	defer b.release(w)
 	for _, s := range b.lost {
 		s.mu.Lock()
-		now := b.now()
+		now := max(b.now(), 1)
 		if s.will != nil {
 			s.willAt = now + time.Duration(s.will.Delay)*time.Second
 		}

@@ -32,6 +32,29 @@ func (b *Broker) newReplay(sub *subscription) *replay {
 	return r
 }
 
+// replay begins to send retained messages. The caller holds mu.
+func (s *session) replay(w *worker, replays []*replay) {
+	if len(replays) == 0 {
+		return
+	}
+	for _, r := range replays {
+		if s.subs[r.sub.filter] != r.sub { // unsubscribed meanwhile
+			continue
+		}
+		if under := r.sub.replay; under != nil { // what is left of it is in the new one
+			under.list = r.list
+			continue
+		}
+		r.sub.replay = r
+		s.replays = append(s.replays, r)
+	}
+	s.fill(w)
+	if len(s.replays) > 0 && !s.dirty {
+		s.dirty = true
+		w.dirty = append(w.dirty, s)
+	}
+}
+
 // replayBytes is how much of a replay waits in the outbox at a time.
 const replayBytes = 64 << 10
 

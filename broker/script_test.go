@@ -3,11 +3,13 @@ package broker_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -51,14 +53,20 @@ func TestStorms(t *testing.T) {
 }
 
 type scriptBackend struct {
-	t      testing.TB
+	t     testing.TB
+	log   lockedBuffer
+	start func() (*broker.Broker, error)
+
+	mu     sync.Mutex
 	broker *broker.Broker
-	log    lockedBuffer
+	store  *switchStore
+	ends   []*testkit.End
 }
 
 func (s *scriptBackend) Start(options []testkit.Option) error {
 	cfg := broker.Config{SysInterval: -1} // a fake clock may run for years
-	var st store.Store = memory.New()
+	kept := memory.New()
+	down := false
 	a := &scriptAuth{users: map[string]string{}}
 	for _, o := range options {
 		switch o.Key {
@@ -76,17 +84,21 @@ func (s *scriptBackend) Start(options []testkit.Option) error {
 		case "unavailable":
 			a.broken = true
 		case "failing_store":
-			st = failingStore{st}
+			down = true
 		default:
 			if !setByTag(reflect.ValueOf(&cfg.Limits).Elem(), o) && !setByTag(reflect.ValueOf(&cfg).Elem(), o) {
 				return fmt.Errorf("server: no setting %q", o.Key)
 			}
 		}
 	}
+	s.start = func() (*broker.Broker, error) {
+		s.store = &switchStore{Store: kept, down: down}
+		return broker.New(cfg, broker.Options{
+			Store: s.store, Auth: a, Log: slog.New(slog.NewTextHandler(&s.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		})
+	}
 	var err error
-	s.broker, err = broker.New(cfg, broker.Options{
-		Store: st, Auth: a, Log: slog.New(slog.NewTextHandler(&s.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
-	})
+	s.broker, err = s.start()
 	return err
 }
 
@@ -132,7 +144,10 @@ func (s *scriptBackend) Serve(end *testkit.End, client string, options []testkit
 		}
 	}
 	l := testkit.NewLink(end)
+	s.mu.Lock()
 	c := s.broker.NewConn(l, peer, broker.Limits{})
+	s.ends = append(s.ends, end)
+	s.mu.Unlock()
 	l.OnWritable = c.Writable
 	end.SetReadDeadline(time.Now().Add(10 * time.Second))
 	if err := c.Open(end); err == nil {
@@ -152,6 +167,20 @@ func (s *scriptBackend) Command(word string, options []testkit.Option) error {
 			return fmt.Errorf("%s is not connected", options[0].Key)
 		}
 		return nil
+	case "hold": // changes wait for their commit
+		s.store.hold()
+		return nil
+	case "commit":
+		s.store.end(nil)
+		return nil
+	case "refuse":
+		s.store.end(fmt.Errorf("%w: the disk is full", store.ErrDegraded))
+		return nil
+	case "degraded", "ready":
+		s.store.setDown(word == "degraded")
+		return nil
+	case "crash": // what waits for its commit is lost, and so is everything else that the store has not got
+		return s.crash()
 	case "logged":
 		for _, o := range options {
 			if !strings.Contains(s.log.String(), o.Key) {
@@ -171,10 +200,101 @@ func (s *scriptBackend) Stop() {
 	}
 }
 
-// failingStore refuses every change.
-type failingStore struct{ store.Store }
+func (s *scriptBackend) crash() error {
+	s.store.cut()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, end := range s.ends {
+		end.Close()
+	}
+	s.ends = nil
+	if err := s.broker.Shutdown(context.Background()); err != nil {
+		return err
+	}
+	var err error
+	s.broker, err = s.start()
+	return err
+}
 
-func (failingStore) Ready() error { return fmt.Errorf("%w: the disk is full", store.ErrDegraded) }
+// switchStore is a store whose commits a test lets wait or fail.
+type switchStore struct {
+	store.Store
+	h store.Handler
+
+	mu      sync.Mutex
+	held    [][]*store.Op
+	holding bool
+	down    bool
+	off     bool
+}
+
+func (s *switchStore) Load(h store.Handler) (time.Duration, error) {
+	s.h = h
+	return s.Store.Load(h)
+}
+
+func (s *switchStore) Submit(ops ...*store.Op) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.off:
+		s.refuse(slices.Clone(ops), errors.New("switched off"))
+	case s.holding:
+		s.held = append(s.held, slices.Clone(ops))
+	default:
+		s.Store.Submit(ops...)
+	}
+}
+
+func (s *switchStore) refuse(ops []*store.Op, err error) {
+	go func() {
+		ops = slices.DeleteFunc(ops, func(op *store.Op) bool { return !op.Take() })
+		s.h.Committed(ops, err)
+	}()
+}
+
+func (s *switchStore) hold() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.holding = true
+}
+
+// end commits what is held, or refuses it.
+func (s *switchStore) end(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, ops := range s.held {
+		if err == nil {
+			s.Store.Submit(ops...)
+		} else {
+			s.refuse(ops, err)
+		}
+	}
+	s.held, s.holding = nil, false
+}
+
+// cut loses what is held and everything that follows.
+func (s *switchStore) cut() {
+	s.end(errors.New("the broker has crashed"))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.off = true
+}
+
+func (s *switchStore) setDown(down bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.down = down
+}
+
+func (s *switchStore) Ready() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.down {
+		return fmt.Errorf("%w: the disk is full", store.ErrDegraded)
+	}
+	return nil
+}
 
 // lockedBuffer is a log that may be read while it is written.
 type lockedBuffer struct {
