@@ -23,6 +23,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -111,7 +112,14 @@ func Wrap(base vfs.FS, o Options) *FS {
 // Start makes the folder if it does not exist, refuses it when others can read what is in it, and locks it. Errors of the
 // modes and of the lock have a Hint.
 func (f *FS) Start() error {
-	if err := f.MkdirAll(f.opts.Dir, dirMode); err != nil {
+	missing := f.missing(f.opts.Dir)
+	err := f.MkdirAll(f.opts.Dir, dirMode)
+	for _, dir := range missing {
+		if err == nil {
+			err = f.syncDir(f.PathDir(dir)) // Pebble would only sync the folder above its own
+		}
+	}
+	if err != nil {
 		return fmt.Errorf("create folder of the store: %w", err)
 	}
 	if f.osBase {
@@ -224,10 +232,7 @@ func (f *FS) Remove(name string) error {
 
 // MkdirAll makes a folder and those above it that are missing, all of them 0700.
 func (f *FS) MkdirAll(dir string, _ os.FileMode) error {
-	var missing []string
-	if f.osBase {
-		missing = missingFolders(dir)
-	}
+	missing := f.missing(dir)
 	if err := f.base.MkdirAll(dir, dirMode); err != nil {
 		return err
 	}
@@ -237,6 +242,31 @@ func (f *FS) MkdirAll(dir string, _ os.FileMode) error {
 		}
 	}
 	return nil
+}
+
+// missing returns dir and those above it that do not exist, the outermost first.
+func (f *FS) missing(dir string) []string {
+	var missing []string
+	for ; f.PathDir(dir) != dir; dir = f.PathDir(dir) {
+		if _, err := f.base.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+		missing = append(missing, dir)
+	}
+	slices.Reverse(missing)
+	return missing
+}
+
+func (f *FS) syncDir(dir string) error {
+	d, err := f.base.OpenDir(dir)
+	if err != nil {
+		return err
+	}
+	err = d.Sync()
+	if err2 := d.Close(); err == nil {
+		err = err2
+	}
+	return err
 }
 
 // Lock locks a file as the package's Lock does, or as the base does when that is not the operating system's. The lock

@@ -204,3 +204,12 @@ func TestMemory(t *testing.T) {
 		t.Errorf("%v, %v, %d free, %d written", f.Err(), f.Full(), f.Free(), f.Written())
 	}
 }
+
+// TestFolderSurvivesPowerLoss: what Start makes is synced, up to the folder that was there before.
+func TestFolderSurvivesPowerLoss(t *testing.T) {
+	mem := vfs.NewCrashableMem()
+	start(t, mem, Options{Dir: "a/b/store"})
+	if _, err := mem.CrashClone(vfs.CrashCloneCfg{}).Stat("a/b/store"); err != nil {
+		t.Error(err)
+	}
+}

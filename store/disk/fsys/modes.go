@@ -103,14 +103,3 @@ func createPrivate(name string) error {
 	}
 	return err
 }
-
-// missingFolders returns dir and those above it that do not exist, the outermost first.
-func missingFolders(dir string) []string {
-	var missing []string
-	for dir := filepath.Clean(dir); ; dir = filepath.Dir(dir) {
-		if _, err := os.Lstat(dir); !errors.Is(err, fs.ErrNotExist) || dir == filepath.Dir(dir) {
-			return missing
-		}
-		missing = append([]string{dir}, missing...)
-	}
-}
