@@ -1,0 +1,155 @@
+package disk
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"time"
+
+	"github.com/sealmq/sealmq/store"
+)
+
+// logger is what Pebble writes to. It is silent about its daily work.
+type logger struct{ s *Store }
+
+func (logger) Infof(string, ...any) {}
+
+func (l logger) Errorf(format string, args ...any) {
+	l.s.o.Log.Warn("store: " + fmt.Sprintf(format, args...))
+}
+
+// Fatalf is called when Pebble cannot go on, from any of its goroutines or from ours, and Pebble does not expect it to
+// return: after a failed write to the list of files it would go on as if the write could be repeated. The goroutine ends
+// here, its deferred calls give its locks back, and reading stays possible.
+func (l logger) Fatalf(format string, args ...any) {
+	l.s.fail(fmt.Errorf(format, args...))
+	runtime.Goexit()
+}
+
+// fail ends the work of the store for good.
+func (s *Store) fail(err error) {
+	if !s.failure.CompareAndSwap(nil, &err) {
+		return
+	}
+	s.fs.GiveUp()
+	close(s.failing)
+	if s.loaded.Load() {
+		s.o.Log.Error("store failed", "error", err)
+		if s.o.Fatal != nil {
+			go s.o.Fatal(fmt.Errorf("store failed: %w", err))
+		}
+	}
+}
+
+// failed returns why the store does not work any more, nil if it does.
+func (s *Store) failed() error {
+	if p := s.failure.Load(); p != nil {
+		return *p
+	}
+	return nil
+}
+
+// contain calls f, which works on the files, on a goroutine of its own: Pebble may end it. A panic becomes an error.
+func (s *Store) contain(f func() error) error {
+	done := make(chan error, 1)
+	go func() {
+		err := errors.New("it was given up")
+		defer func() {
+			if p := recover(); p != nil {
+				err = fmt.Errorf("panic: %v", p)
+			} else if failed := s.failed(); failed != nil {
+				err = failed
+			}
+			done <- err
+		}()
+		err = f()
+	}()
+	return <-done
+}
+
+// abandon closes what can be closed of a store that has failed, or was not opened. Pebble may be unable to.
+func (s *Store) abandon() {
+	s.fs.GiveUp()
+	if s.db != nil {
+		closed := make(chan struct{})
+		go func() {
+			defer close(closed)
+			_ = s.contain(s.db.Close)
+		}()
+		patience := time.NewTimer(5 * failPatience)
+		defer patience.Stop()
+		select {
+		case <-closed:
+		case <-patience.C:
+		}
+	}
+	_ = s.fs.Close()
+}
+
+// refusal is the error of ops that are refused for the time being, or for good.
+type refusal struct{ cause error }
+
+func (r *refusal) Error() string        { return store.ErrDegraded.Error() + ": " + r.cause.Error() }
+func (r *refusal) Unwrap() error        { return r.cause }
+func (r *refusal) Is(target error) bool { return target == store.ErrDegraded }
+
+func refused(cause error) error { return &refusal{cause} }
+
+// Ready implements store.Store.
+func (s *Store) Ready() error {
+	if err := s.failed(); err != nil {
+		return refused(err)
+	}
+	if err := s.fs.Err(); err != nil {
+		return refused(err)
+	}
+	if p := s.trouble.Load(); p != nil {
+		return refused(*p)
+	}
+	return nil
+}
+
+// refusal returns why an op cannot be done at present. What frees space, or ends what has begun, may use the reserve.
+func (s *Store) refusal(op *store.Op) error {
+	var cause error
+	switch op.Kind {
+	case store.EndSession, store.Acked, store.Recorded, store.Released, store.Unsubscribe, store.PutSession:
+		cause = s.fs.Full()
+	default:
+		if cause = s.fs.Err(); cause == nil {
+			if p := s.trouble.Load(); p != nil {
+				cause = *p
+			}
+		}
+	}
+	if cause == nil {
+		return nil
+	}
+	if s.refuses == nil || s.refuses.cause != cause {
+		s.refuses = &refusal{cause}
+	}
+	return s.refuses
+}
+
+// background is told of work on the files that failed, and that Pebble repeats.
+func (s *Store) background(err error) {
+	if s.trouble.Swap(&err) == nil {
+		s.o.Log.Error("store cannot write its files, and tries again", "error", err)
+	}
+}
+
+// recovered is told of work on the files that has ended.
+func (s *Store) recovered(err error) {
+	if err == nil && s.trouble.Swap(nil) != nil {
+		s.o.Log.Info("store writes its files again")
+	}
+}
+
+// space is told when the free space of the file system crosses a mark.
+func (s *Store) space(err error) {
+	if err != nil {
+		s.o.Log.Error("store degraded", "error", err)
+	} else {
+		s.o.Log.Info("store recovered: there is space again")
+	}
+}
