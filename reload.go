@@ -14,8 +14,8 @@ import (
 // configuration is in force. Certificates, hosts, limits and anonymous apply to
 // connections accepted from then on. A listener whose address or transport
 // settings change is opened anew; connections of one that is gone live on until
-// they end. The data folder, the memory budgets, the interval of $SYS and the
-// log's format stay as they were at start: a change of them is an error.
+// they end. The data folder, the store, the memory budgets, the interval of $SYS
+// and the log's format stay as they were at start: a change of them is an error.
 func (s *Server) Reload(cfg Config) error {
 	if err := cfg.Validate(); err != nil {
 		return err
@@ -59,6 +59,9 @@ func (s *Server) fixed(cfg Config) error {
 		}
 	}
 	restart("data", cfg.Data != s.cfg.Data)
+	restart("memory", cfg.Memory != s.cfg.Memory)
+	restart("store", cfg.Store != s.cfg.Store)
+	restart("durable_wills", cfg.Broker.DurableWills != s.cfg.Broker.DurableWills)
 	restart("preauth_memory", cfg.Broker.PreAuthMemory != s.cfg.Broker.PreAuthMemory)
 	restart("outbound_memory", cfg.Broker.OutboundMemory != s.cfg.Broker.OutboundMemory)
 	restart("sys_interval", cfg.Broker.SysInterval != s.cfg.Broker.SysInterval)

@@ -105,7 +105,7 @@ func TestReloadKeepsTheOldOnError(t *testing.T) {
 // A limit of the table [limits] that is lifted holds no longer for connections accepted from then on.
 func TestReloadLiftsLimits(t *testing.T) {
 	testkit.NoLeaks(t)
-	cfg := sealmq.Config{Listeners: []sealmq.Listener{plainListener("a")}}
+	cfg := sealmq.Config{Memory: true, Listeners: []sealmq.Listener{plainListener("a")}}
 	cfg.Broker.Limits = broker.Limits{MaxKeepAlive: time.Minute, NoRetain: true, MaxQueued: -1}
 	s := start(t, cfg)
 	server := connect(t, s.dialer("a", nil, nil), client.Config{}).Server()
@@ -126,7 +126,7 @@ func TestReloadLiftsLimits(t *testing.T) {
 // A listener whose settings change takes its own port over.
 func TestReloadOnTheSamePort(t *testing.T) {
 	testkit.NoLeaks(t)
-	cfg := sealmq.Config{Listeners: []sealmq.Listener{plainListener("a")}}
+	cfg := sealmq.Config{Memory: true, Listeners: []sealmq.Listener{plainListener("a")}}
 	s := start(t, cfg)
 	addr := s.Addr("a").String()
 	cfg.Listeners = []sealmq.Listener{plainListener("a")}

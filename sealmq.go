@@ -19,6 +19,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -27,6 +29,7 @@ import (
 	"github.com/sealmq/sealmq/config"
 	"github.com/sealmq/sealmq/pki"
 	"github.com/sealmq/sealmq/store"
+	"github.com/sealmq/sealmq/store/disk"
 	"github.com/sealmq/sealmq/store/memory"
 )
 
@@ -101,16 +104,40 @@ func New(cfg Config, opts ...Option) (*Server, error) {
 		return nil, err
 	}
 	s.listeners = listeners
-	s.store = memory.New()
+	if s.store, err = s.openStore(cfg); err != nil {
+		return nil, err
+	}
 	bc := cfg.Broker
 	bc.Limits = broker.Limits{} // every listener's are complete, and Reload may lift what the first ones said
 	s.broker, err = broker.New(bc, broker.Options{Store: s.store, Auth: o.auth, Log: s.log, Version: "sealmq version " + Version()})
 	if err != nil {
+		s.store.Close()
 		return nil, err
 	}
 	s.stop, s.cancel = context.WithCancel(context.Background())
 	return s, nil
 }
+
+// openStore opens the store in the data folder. When it fails later so that it
+// cannot go on, the server ends; what was acknowledged is there at the next start.
+func (s *Server) openStore(cfg Config) (store.Store, error) {
+	if cfg.Memory {
+		return memory.New(), nil
+	}
+	dir := StoreDir(cfg.Data)
+	if err := os.MkdirAll(cfg.Data, 0o700); err != nil {
+		return nil, err
+	}
+	return disk.Open(dir, cfg.Store, disk.Options{Log: s.log, Fatal: func(err error) {
+		select {
+		case s.failed <- fmt.Errorf("the store cannot go on: %w", err):
+		default:
+		}
+	}})
+}
+
+// StoreDir is the folder of the store in a data folder.
+func StoreDir(data string) string { return filepath.Join(data, "store") }
 
 // Listen opens all listeners, or none and says why. Run does it when it was not
 // done before; a caller that wants to know Addr first does it itself.

@@ -251,10 +251,10 @@ func TestSecondStartKeepsTheCA(t *testing.T) {
 	}
 }
 
-// A test bench without TLS needs no CA, and none is made.
+// A test bench without TLS and without a store needs no files, and none are made.
 func TestPlainMakesNoFiles(t *testing.T) {
 	data := filepath.Join(t.TempDir(), "data")
-	s := start(t, sealmq.Config{Data: data, Listeners: []sealmq.Listener{plainListener("bench")}})
+	s := start(t, sealmq.Config{Data: data, Memory: true, Listeners: []sealmq.Listener{plainListener("bench")}})
 	connect(t, s.dialer("bench", nil, nil), client.Config{})
 	if _, err := os.Stat(data); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the data folder was made: %v", err)
@@ -297,7 +297,7 @@ func TestEndTellsClients(t *testing.T) {
 }
 
 func TestMessagesFromInside(t *testing.T) {
-	s := start(t, sealmq.Config{Listeners: []sealmq.Listener{plainListener("a")}})
+	s := start(t, sealmq.Config{Memory: true, Listeners: []sealmq.Listener{plainListener("a")}})
 	got, inside := make(chan *client.Message, 1), make(chan sealmq.Message, 1)
 	c := connect(t, s.dialer("a", nil, nil), client.Config{OnMessage: func(m *client.Message) { got <- m }})
 	if _, err := c.Subscribe(t.Context(), client.Subscription{Filter: "down/#"}); err != nil {

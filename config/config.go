@@ -16,6 +16,7 @@ import (
 
 	"github.com/sealmq/sealmq/broker"
 	"github.com/sealmq/sealmq/config/internal/bind"
+	"github.com/sealmq/sealmq/store/disk"
 	"github.com/sealmq/sealmq/transport"
 )
 
@@ -33,6 +34,13 @@ type Config struct {
 	// Hosts are names and addresses that the certificate made by the server itself carries, besides localhost and the
 	// machine's own host name and addresses.
 	Hosts []string `toml:"hosts"`
+
+	// Memory keeps sessions, waiting messages and retained messages in memory only: they end with the broker. Without it
+	// they are in the folder store of the data folder, and what was acknowledged survives a crash.
+	Memory bool `toml:"memory"`
+
+	// Store says how the store on disk works.
+	Store disk.Config `toml:"store"`
 
 	// Broker has its keys at the top of the file and in the table [limits].
 	Broker broker.Config `toml:",inline"`

@@ -22,12 +22,14 @@ import (
 
 func newServeCmd() *cobra.Command {
 	var data, file string
+	var memory bool
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Run the broker",
 		Long: `  sealmq serve                              with everything in ./sealmq-data
   sealmq serve --data /var/lib/sealmq       in another folder
   sealmq serve --config sealmq.toml         as the file says; sealmq check tests it
+  sealmq serve --memory                     without a store: sessions and messages end with the broker
 
 Run the broker. At first start it makes its own CA and the certificates it
 needs, listens on port 8883 with mutual TLS, and prints lines to try it.
@@ -38,9 +40,10 @@ and certificates again; when they are bad, the old ones stay in force.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			load := func(read func(string) (sealmq.Config, error)) (sealmq.Config, error) {
 				if file == "" {
-					return sealmq.Config{Data: data}, nil
+					return sealmq.Config{Data: data, Memory: memory}, nil
 				}
 				cfg, err := read(file)
+				cfg.Memory = cfg.Memory || memory
 				if cmd.Flags().Changed("data") {
 					cfg.Data = data
 				}
@@ -68,6 +71,7 @@ and certificates again; when they are bad, the old ones stay in force.`,
 	}
 	dataFlag(cmd, &data)
 	cmd.Flags().StringVar(&file, "config", "", "configuration `FILE`")
+	cmd.Flags().BoolVar(&memory, "memory", false, "keep sessions and messages in memory only")
 	return cmd
 }
 

@@ -14,7 +14,7 @@ type Config struct {
 
 	// MinFree is the free space in the file system below which new messages, sessions and subscriptions are refused until
 	// there is more. Below a quarter of it everything is refused.
-	MinFree int64 `toml:"min_free" unit:"bytes" default:"256MiB" min:"0" max:"1PiB" none:"-1"`
+	MinFree int64 `toml:"min_free" unit:"bytes" default:"256MiB" min:"0" max:"1024TiB" none:"-1"`
 }
 
 const (

@@ -10,6 +10,7 @@ import (
 	"go/token"
 	"log"
 	"os"
+	"path"
 	"path/filepath"
 	"reflect"
 	"strings"
@@ -37,8 +38,8 @@ func main() {
 // generate returns the files' contents by their path in the module.
 func generate(root string) (map[string]string, error) {
 	d := docs{}
-	for _, dir := range []string{"config", "broker", "transport"} {
-		if err := d.read(filepath.Join(root, dir), dir); err != nil {
+	for _, dir := range []string{"config", "broker", "store/disk", "transport"} {
+		if err := d.read(filepath.Join(root, dir), path.Base(dir)); err != nil {
 			return nil, err
 		}
 	}
