@@ -425,28 +425,33 @@ func BenchmarkTree(b *testing.B) {
 			}
 		})
 	}
-	// What a writer waits at worst while others match everything without a pause.
-	b.Run("Beside", func(b *testing.B) {
-		var stop atomic.Bool
-		var walks sync.WaitGroup
-		walks.Go(func() {
-			for !stop.Load() {
-				s.Match("#", func(string, *int) bool { return !stop.Load() })
+	// How long a writer takes at worst, alone and while another matches everything without a pause.
+	for _, matches := range []int{0, 1} {
+		b.Run("Beside/"+strconv.Itoa(matches), func(b *testing.B) {
+			var stop atomic.Bool
+			var walks sync.WaitGroup
+			for range matches {
+				walks.Go(func() {
+					for !stop.Load() {
+						s.Match("#", func(string, *int) bool { return !stop.Load() })
+					}
+				})
 			}
+			var took []time.Duration
+			for b.Loop() {
+				name := next()
+				s.Delete(name)
+				start := time.Now()
+				s.Set(name, nil)
+				took = append(took, time.Since(start))
+			}
+			stop.Store(true)
+			walks.Wait()
+			slices.Sort(took)
+			b.ReportMetric(float64(took[len(took)/2]), "ns-p50")
+			b.ReportMetric(float64(took[len(took)*99/100]), "ns-p99")
+			b.ReportMetric(float64(took[len(took)*9999/10_000]), "ns-p99.99")
+			b.ReportMetric(float64(took[len(took)-1]), "ns-max")
 		})
-		var took []time.Duration
-		for b.Loop() {
-			name := next()
-			s.Delete(name)
-			start := time.Now()
-			s.Set(name, nil)
-			took = append(took, time.Since(start))
-		}
-		stop.Store(true)
-		walks.Wait()
-		slices.Sort(took)
-		b.ReportMetric(float64(took[len(took)*99/100]), "ns-p99")
-		b.ReportMetric(float64(took[len(took)*9999/10_000]), "ns-p99.99")
-		b.ReportMetric(float64(took[len(took)-1]), "ns-max")
-	})
+	}
 }
