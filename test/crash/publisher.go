@@ -133,7 +133,7 @@ func (p *publisher) publish() {
 	switch n := p.rng.IntN(10); {
 	case n < 3: // retained: always the same QoS, so that their order is certain
 		m.topic = fmt.Sprintf("c/r/%s/%d", p.name, n)
-		m.retain, m.qos, m.clear = true, byte(1+n%2), p.chance(6)
+		m.retain, m.qos, m.clear = true, byte(1+n%2), p.chance(4)
 	case n < 7:
 		m.topic = fmt.Sprintf("c/a/%d", n%2)
 	default:

@@ -100,7 +100,10 @@ func newSubscriber(w *world, seed uint64, i int) *subscriber {
 }
 
 // conductor kills and restarts the broker, and looks at the retained messages.
-type conductor struct{ client }
+type conductor struct {
+	client
+	failed bool // something was waited for in vain: no more patience is due
+}
 
 func (c *conductor) conduct(kills int) {
 	c.ready()
@@ -197,6 +200,8 @@ func (c *conductor) look() {
 	for {
 		if len(must) == 0 {
 			wait = 50 * time.Millisecond // for what must not be there
+		} else if c.failed {
+			wait = 300 * time.Millisecond
 		}
 		select {
 		case p, open := <-l.in:
@@ -209,6 +214,7 @@ func (c *conductor) look() {
 				continue
 			}
 		case <-time.After(wait):
+			c.failed = c.failed || len(must) > 0
 			c.journal.add(event{kind: probeEnd, client: c.name, conn: l.n})
 		}
 		return
@@ -219,7 +225,11 @@ func (c *conductor) look() {
 func (c *conductor) drain() {
 	const still = 2500 * time.Millisecond // longer than a will's delay
 	var last int
-	for changed := time.Now(); time.Since(changed) < 4*still; c.sleep(still / 5) {
+	wait := 4 * still
+	if c.failed {
+		wait = still
+	}
+	for changed := time.Now(); time.Since(changed) < wait; c.sleep(still / 5) {
 		events := c.journal.snapshot()
 		if n := len(events); n != last {
 			last, changed = n, time.Now()
@@ -229,4 +239,5 @@ func (c *conductor) drain() {
 			return
 		}
 	}
+	c.failed = true
 }

@@ -28,12 +28,12 @@ func (w *willMaker) run() {
 			continue // the will may or may not be published
 		}
 		w.link = l
-		fate := w.rng.IntN(3)
+		fate := w.rng.IntN(4)
 		if w.lost() {
 			fate = 0
 		}
 		switch fate {
-		case 0: // vanishes
+		case 0, 3: // vanishes
 			line.kind = alone
 			w.cut()
 			w.journal.add(line)
