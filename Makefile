@@ -1,4 +1,4 @@
-.PHONY: build test bench packages race fuzz conformance generate cross clean
+.PHONY: build test bench packages race fuzz crash soak conformance generate cross clean
 
 build: ## bin/sealmq
 	go build -trimpath -o bin/sealmq ./cmd/sealmq
@@ -17,6 +17,12 @@ race: ## the Go tests with the race detector
 
 fuzz: ## every fuzz target for FUZZ_TIME (10m)
 	CI_FUZZ_TIME=$(or $(FUZZ_TIME),10m) .ci/run fuzz
+
+crash: ## kill -9 the broker 10 times under load and check what it had acknowledged (docs/durability.md)
+	cd test && go test -count=1 -v ./crash $(CRASHFLAGS)
+
+soak: ## the same with 200 kills, and for comparison Debian's mosquitto
+	cd test && go test -count=1 -v -timeout 2h ./crash -run 'Sealmq|Mosquitto' -kills 25 -seeds 8 -compare $(CRASHFLAGS)
 
 conformance: ## docs/conformance.md from the clause tags of the tests
 	go test ./internal/conformance -run TestPage -update
