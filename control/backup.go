@@ -143,6 +143,12 @@ func secret(rel string, text []byte) bool {
 	return bytes.Contains(text, []byte("PRIVATE KEY-----")) || path.Ext(rel) == ".key" || path.Base(rel) == "key.pem"
 }
 
+// IsBackup tells whether a folder says that it is a backup.
+func IsBackup(dir string) bool {
+	_, err := os.Lstat(filepath.Join(dir, manifestName))
+	return err == nil
+}
+
 // OpenBackup reads the manifest of a backup and checks that every file beside the store is there and unaltered. The store
 // has a check of its own.
 func OpenBackup(dir string) (b Backup, err error) {

@@ -99,7 +99,15 @@ func Serve(o Options) (*Server, error) {
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeader,
 		ErrorLog:          slog.NewLogLogger(slog.DiscardHandler, 0),
-		BaseContext:       func(net.Listener) context.Context { return s.ctx },
+		ConnState: func(_ net.Conn, st http.ConnState) {
+			switch st {
+			case http.StateNew: // on the goroutine that accepts
+				s.tasks.Add(1)
+			case http.StateClosed: // the last that the connection's goroutine does
+				s.tasks.Done()
+			}
+		},
+		BaseContext: func(net.Listener) context.Context { return s.ctx },
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			if b, ok := c.(*boundedConn); ok {
 				c = b.Conn
@@ -120,8 +128,6 @@ func (s *Server) Close() error {
 	s.stop()
 	err := s.http.Close()
 	s.tasks.Wait()
-	s.changes.Lock() // handlers outlive http.Server.Close
-	defer s.changes.Unlock()
 	return err
 }
 
