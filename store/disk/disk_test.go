@@ -4,6 +4,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"go.uber.org/goleak"
 
 	"github.com/sealmq/sealmq/store"
@@ -25,21 +26,29 @@ func open(t testing.TB, dir string, o disk.Options) *disk.Store {
 	return s
 }
 
-func TestStore(t *testing.T) {
-	storetest.Run(t, func(t testing.TB) (store.Store, func() store.Store) {
+// opener makes stores on a file system in memory, or in folders of their own.
+func opener(memory bool) storetest.Open {
+	return func(t testing.TB) (store.Store, func() store.Store) {
+		var o disk.Options
 		dir := filepath.Join(t.TempDir(), "store")
-		s := open(t, dir, disk.Options{})
-		t.Cleanup(func() {
-			if err := s.Close(); err != nil {
-				t.Error(err)
-			}
-		})
-		return s, func() store.Store {
+		if memory {
+			o.FS, dir = vfs.NewMem(), "store"
+		}
+		s := open(t, dir, o)
+		closeStore := func() {
+			t.Helper()
 			if err := s.Close(); err != nil {
 				t.Fatal(err)
 			}
-			s = open(t, dir, disk.Options{})
+		}
+		t.Cleanup(closeStore)
+		return s, func() store.Store {
+			closeStore()
+			s = open(t, dir, o)
 			return s
 		}
-	})
+	}
 }
+
+func TestStore(t *testing.T)          { storetest.Run(t, opener(true)) }
+func TestStoreLingering(t *testing.T) { storetest.RunLingering(t, opener(true)) }

@@ -3,9 +3,7 @@
 package storetest
 
 import (
-	"bytes"
 	"fmt"
-	"strings"
 	"testing"
 	"time"
 
@@ -22,10 +20,26 @@ func Run(t *testing.T, open Open) {
 		name string
 		test func(*testing.T, *harness)
 	}{
-		{"Fields", fields}, {"FetchBounds", fetchBounds},
+		{"Fields", fields}, {"FetchBounds", fetchBounds}, {"Order", order}, {"Elision", elision}, {"Ended", ended}, {"Wills", wills},
+		{"RetainedMessages", retained}, {"Received", received}, {"Recorded", recorded}, {"Shared", shared}, {"SubmitInside", submitInside},
+		{"Drain", drain}, {"Concurrency", concurrency}, {"Stats", stats},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.test(t, newHarness(t, open)) })
 	}
+	t.Run("Model", func(t *testing.T) { model(t, open, false) })
+}
+
+// RunLingering runs what stores pass besides that hold ops back as Op.Linger asks.
+func RunLingering(t *testing.T, open Open) {
+	for _, c := range []struct {
+		name string
+		test func(*testing.T, *harness)
+	}{
+		{"Elided", lingerElided}, {"Partly", lingerPartly}, {"Lanes", lingerLanes}, {"Due", lingerDue}, {"Drain", lingerDrain},
+	} {
+		t.Run(c.name, func(t *testing.T) { c.test(t, newHarness(t, open)) })
+	}
+	t.Run("Model", func(t *testing.T) { model(t, open, true) })
 }
 
 // harness is a loaded store under test.
@@ -38,9 +52,6 @@ type harness struct {
 	next   store.SessionID
 	places map[store.SessionID]*place
 }
-
-// place counts a session's positions.
-type place struct{ pos, bytes uint64 }
 
 func newHarness(t testing.TB, open Open) *harness {
 	s, reopen := open(t)
@@ -110,7 +121,7 @@ func (h *harness) session() store.SessionID {
 	h.next++
 	id := h.next
 	h.places[id] = &place{}
-	h.do(&store.Op{Kind: store.PutSession, State: &store.Session{ID: id, ClientID: fmt.Sprint("client-", id), Expiry: 3600}, Wait: h})
+	h.do(&store.Op{Kind: store.PutSession, Session: id, State: &store.Session{ID: id, ClientID: fmt.Sprint("client-", id), Expiry: 3600}, Wait: h})
 	return id
 }
 
@@ -145,82 +156,5 @@ func (h *harness) check(diff string) {
 	h.t.Helper()
 	if diff != "" {
 		h.t.Fatal(diff)
-	}
-}
-
-// fields: every field of everything comes back as it was given.
-func fields(t *testing.T, h *harness) {
-	m := NewModel()
-	do := func(ops ...*store.Op) {
-		t.Helper()
-		h.do(ops...)
-		for _, op := range ops {
-			m.Apply(op)
-		}
-	}
-	long := strings.Repeat("x", 65535)
-	do(&store.Op{Kind: store.PutSession, State: &store.Session{ID: 7, ClientID: long, Name: "name", Method: "cert", Bound: true, Online: true,
-		Expiry: 1<<32 - 1, Sent: 1 << 60, WillAt: 5 * time.Hour, ExpireAt: 6 * time.Hour,
-		Will: &store.Will{Topic: []byte("will/" + long[:65530]), Payload: []byte{0, 255}, Props: []byte{3, 4}, Expiry: 7, HasExpiry: true,
-			Delay: 1<<32 - 1, QoS: 2, Retain: true}}, Wait: h})
-	do(&store.Op{Kind: store.PutSession, State: &store.Session{ID: 1 << 63, ClientID: ""}, Wait: h})
-	do(&store.Op{Kind: store.PutSession, State: &store.Session{ID: 1<<64 - 1, ClientID: "last", Will: &store.Will{Topic: []byte("w")}}, Wait: h})
-	do(&store.Op{Kind: store.Subscribe, Session: 7, Wait: h, Subscriptions: []store.Subscription{
-		{Filter: long, QoS: 2, NoLocal: true, RetainAsPublished: true, ID: 268435455}, {Filter: "$share/g/#"}, {Filter: ""}}})
-	do(&store.Op{Kind: store.Subscribe, Session: 1<<64 - 1, Wait: h, Subscriptions: []store.Subscription{{Filter: "a/+", QoS: 1}}})
-	big := &store.Message{Topic: long, Payload: bytes.Repeat([]byte{7}, 20<<20), Props: []byte("props"), Expires: 1 << 62, Seq: 1<<64 - 1,
-		From: &long, QoS: 2, Retain: true}
-	op := &store.Op{Kind: store.Publish, Session: 7, PacketID: 65535, Retained: true, Message: big, Wait: h}
-	op.Place(&store.Placement{Session: 7, Pos: 1, Bytes: uint64(big.Size()), SubIDs: []uint32{1, 268435455}, Share: "$share/g/#", QoS: 2, Retain: true})
-	op.Place(&store.Placement{Session: 1<<64 - 1, Pos: 1 << 62, Bytes: 1 << 63})
-	do(op)
-	one := store.NewMessage("t", nil, nil)
-	op = &store.Op{Kind: store.Publish, Message: one, Wait: h}
-	op.Place(&store.Placement{Session: 7, Pos: 3, Bytes: uint64(big.Size() + one.Size()), SubIDs: []uint32{9}, Share: "s"})
-	do(op)
-	for range 2 {
-		h.check(m.CheckQueues(h.s))
-		if !h.reopen() {
-			return
-		}
-		h.check(m.CheckLoaded(h.r))
-	}
-	h.check(m.CheckQueues(h.s))
-}
-
-// fetchBounds: Fetch keeps to positions, number and size, but returns one message if there is any.
-func fetchBounds(t *testing.T, h *harness) {
-	m, id, other := NewModel(), h.session(), h.session()
-	for _, id := range []store.SessionID{id, other} {
-		m.Apply(&store.Op{Kind: store.PutSession, State: &store.Session{ID: id}})
-	}
-	for i := range 30 {
-		to := []store.SessionID{id}
-		if i%3 == 0 {
-			to = append(to, other)
-		}
-		if i%7 == 3 {
-			h.placement(id, message("skipped", ""))
-			continue
-		}
-		op := h.publish(message(fmt.Sprint("t/", i), strings.Repeat("p", i*10)), to...)
-		h.do(op)
-		m.Apply(op)
-	}
-	for _, from := range []uint64{0, 1, 4, 17, 29, 30, 31, 99} {
-		for _, below := range []uint64{0, 1, 5, 17, 30, 31, 1<<64 - 1} {
-			for _, most := range []int{0, 1, 2, 7, 100} {
-				for _, size := range []int64{0, 1, 97, 400, 1 << 40} {
-					h.check(m.CheckFetch(h.s, id, from, below, most, size))
-				}
-			}
-		}
-	}
-	h.check(m.CheckQueues(h.s))
-	if got, err := h.s.Fetch([]store.Queued{{Pos: 77}}, id, 1, 3, 9, 1<<40); err != nil || len(got) != 3 || got[0].Pos != 77 {
-		t.Fatalf("Fetch does not append: %v, %v", got, err)
-	}
-	if got, err := h.s.Fetch(nil, 999, 0, 9, 9, 9); err != nil || len(got) != 0 {
-		t.Fatalf("Fetch from an unknown session: %v, %v", got, err)
 	}
 }
