@@ -27,6 +27,8 @@ import (
 	"github.com/sealmq/sealmq/auth"
 	"github.com/sealmq/sealmq/broker"
 	"github.com/sealmq/sealmq/config"
+	"github.com/sealmq/sealmq/control"
+	"github.com/sealmq/sealmq/mqtt"
 	"github.com/sealmq/sealmq/pki"
 	"github.com/sealmq/sealmq/store"
 	"github.com/sealmq/sealmq/store/disk"
@@ -51,6 +53,7 @@ type Server struct {
 	folder *pki.Folder    // nil while no listener uses our own CA
 	store  store.Store
 	broker *broker.Broker
+	reload func() error // on request of the machine's owner; nil: not possible
 
 	throttle throttle // of log lines about refused handshakes
 
@@ -62,9 +65,10 @@ type Server struct {
 	endErr  error
 
 	mu        sync.Mutex // guards what follows; Reload holds it throughout
-	cfg       Config     // effective
-	open      bool       // Listen has succeeded
-	running   bool       // Run has begun
+	control   *control.Server
+	cfg       Config // effective
+	open      bool   // Listen has succeeded
+	running   bool   // Run has begun
 	ended     bool
 	listeners []*listener
 	retired   []*listener // closed by Reload, their connections may still live
@@ -74,8 +78,9 @@ type Server struct {
 type Option func(*options)
 
 type options struct {
-	log  *slog.Logger
-	auth auth.Authenticator
+	log    *slog.Logger
+	auth   auth.Authenticator
+	reload func() error
 }
 
 // WithLog sends the log to l instead of standard error; Config.Log is then not used.
@@ -83,6 +88,10 @@ func WithLog(l *slog.Logger) Option { return func(o *options) { o.log = l } }
 
 // WithAuthenticator decides who clients are, instead of their certificates alone.
 func WithAuthenticator(a auth.Authenticator) Option { return func(o *options) { o.auth = a } }
+
+// WithReload is what the server does when it is asked over its control socket to
+// read its configuration again: f reads it and calls Reload.
+func WithReload(f func() error) Option { return func(o *options) { o.reload = f } }
 
 // New checks cfg, makes or opens the data folder and loads all certificates. It
 // opens no socket. A server that New returned must be ended by Run or Close.
@@ -95,7 +104,7 @@ func New(cfg Config, opts ...Option) (*Server, error) {
 	for _, opt := range opts {
 		opt(&o)
 	}
-	s := &Server{cfg: cfg, log: o.log, failed: make(chan error, 1)}
+	s := &Server{cfg: cfg, log: o.log, reload: o.reload, failed: make(chan error, 1)}
 	if s.log == nil {
 		s.log, s.level = newLog(cfg.Log)
 	}
@@ -165,7 +174,32 @@ func (s *Server) Listen() error {
 	for _, l := range s.listeners {
 		s.announce(l)
 	}
+	s.openControl()
 	return nil
+}
+
+// openControl answers on the control socket of the data folder, if there is a
+// folder. Clients are served without it too.
+func (s *Server) openControl() {
+	if _, err := os.Stat(s.cfg.Data); err != nil {
+		return
+	}
+	c, err := control.Serve(control.Options{
+		Data: s.cfg.Data, Broker: s.broker, Store: s.store, Reload: s.reload, Version: Version(), Log: s.log,
+		Kick: func(id string) bool {
+			return s.broker.Kick(id, mqtt.AdministrativeAction, "disconnected by the operator")
+		},
+	})
+	if err != nil {
+		attrs := []any{"error", err}
+		var h interface{ Hint() string }
+		if errors.As(err, &h) {
+			attrs = append(attrs, "hint", h.Hint())
+		}
+		s.log.Error("no control socket: sealmq status and backup cannot reach this broker", attrs...)
+		return
+	}
+	s.control = c
 }
 
 // Run serves clients until ctx ends or Close is called, then ends orderly:
@@ -203,8 +237,12 @@ func (s *Server) end() error {
 	s.endOnce.Do(func() {
 		s.mu.Lock()
 		s.ended = true
+		ctl := s.control
 		all := append(append([]*listener{}, s.listeners...), s.retired...)
 		s.mu.Unlock()
+		if ctl != nil {
+			ctl.Close()
+		}
 		for _, l := range all {
 			l.close()
 		}

@@ -53,7 +53,15 @@ and certificates again; when they are bad, the old ones stay in force.`,
 			if err != nil {
 				return err
 			}
-			s, err := sealmq.New(cfg)
+			var s *sealmq.Server
+			again := func() error {
+				cfg, err := load(config.Load)
+				if err != nil {
+					return err
+				}
+				return s.Reload(cfg)
+			}
+			s, err = sealmq.New(cfg, sealmq.WithReload(again))
 			if err != nil {
 				return onData(cfg.Effective().Data, err)
 			}
@@ -65,8 +73,7 @@ and certificates again; when they are bad, the old ones stay in force.`,
 				return err
 			}
 			welcome(cmd.OutOrStdout(), s, self())
-			reload := func() (sealmq.Config, error) { return load(config.Load) }
-			return serve(cmd.Context(), s, reload, cmd.ErrOrStderr())
+			return serve(cmd.Context(), s, again, cmd.ErrOrStderr())
 		},
 	}
 	dataFlag(cmd, &data)
@@ -92,7 +99,7 @@ func addressHints(file, data string) []string {
 }
 
 // serve runs s until ctx ends, and reloads it on SIGHUP.
-func serve(ctx context.Context, s *sealmq.Server, load func() (sealmq.Config, error), stderr io.Writer) error {
+func serve(ctx context.Context, s *sealmq.Server, reload func() error, stderr io.Writer) error {
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
 	defer signal.Stop(hangup)
@@ -108,11 +115,7 @@ func serve(ctx context.Context, s *sealmq.Server, load func() (sealmq.Config, er
 		case err := <-done:
 			return err
 		case <-hangup:
-			cfg, err := load()
-			if err == nil {
-				err = s.Reload(cfg)
-			}
-			if err != nil {
+			if err := reload(); err != nil {
 				printError(stderr, fmt.Errorf("reload: the old configuration stays in force\n%w", err))
 				continue
 			}
