@@ -115,11 +115,12 @@ func (c *conn) tell(err error) (state uint32) {
 	c.mu.Lock()
 	state = c.closing.Load()
 	switch {
-	case state != open && c.cause != nil:
+	case c.cause != nil:
 		err = c.cause
 	case state != open:
 		err = net.ErrClosed
-	default:
+	}
+	if state == open {
 		c.closing.Store(lingering)
 		state = lingering
 	}

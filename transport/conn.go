@@ -7,6 +7,7 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -336,12 +337,37 @@ func (c *conn) afterDrain(err error) {
 	c.hmu.Unlock()
 }
 
-// check closes the connection when err is not nil, and returns it.
+// check closes the connection when err, of writing, is not nil, and returns
+// it. After a reset the reader ends it instead: the kernel still has what the
+// peer sent before, a DISCONNECT perhaps, and then tells the end by itself.
 func (c *conn) check(err error) error {
-	if err != nil {
+	switch {
+	case err == nil:
+	case isReset(err) && c.mute(err):
+	default:
 		c.shut(closed, err)
 	}
 	return err
+}
+
+func isReset(err error) bool {
+	return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
+}
+
+// mute has all writes fail from here on, and reports whether reading goes on.
+func (c *conn) mute(err error) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closing.Load() != open {
+		return false
+	}
+	if c.cause == nil {
+		c.cause = err
+	}
+	if !c.draining {
+		c.clearQueue()
+	}
+	return true
 }
 
 // gone is the error of a call that came after the end.
