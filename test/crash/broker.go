@@ -99,13 +99,9 @@ type process struct {
 
 func newBroker(p program, dir string, j *journal) (*broker, error) {
 	b := &broker{program: p, dir: dir, journal: j}
-	ports := [2]int{}
-	for i := range ports {
-		port, err := freePort()
-		if err != nil {
-			return nil, err
-		}
-		ports[i] = port
+	ports, err := freePorts()
+	if err != nil {
+		return nil, err
 	}
 	b.plain, b.secure = fmt.Sprintf("127.0.0.1:%d", ports[0]), fmt.Sprintf("127.0.0.1:%d", ports[1])
 	if err := p.prepare(dir, ports[0], ports[1]); err != nil || !p.hasTLS {
@@ -127,17 +123,23 @@ func newBroker(p program, dir string, j *journal) (*broker, error) {
 	return b, nil
 }
 
-// freePort finds one below those that the kernel gives to outgoing connections,
-// so that nobody takes it while the broker is down.
-func freePort() (int, error) {
+// freePorts finds two below those that the kernel gives to outgoing connections,
+// so that nobody takes them while the broker is down.
+func freePorts() (ports [2]int, err error) {
+	found := 0
 	for range 100 {
 		port := 20000 + rand.IntN(10000)
 		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
-		if err == nil {
-			return port, l.Close()
+		if err != nil {
+			continue
+		}
+		defer l.Close()
+		ports[found] = port
+		if found++; found == len(ports) {
+			return ports, nil
 		}
 	}
-	return 0, errors.New("no free port found")
+	return ports, errors.New("no free ports found")
 }
 
 func (b *broker) dial(secure bool) (net.Conn, error) {
@@ -191,6 +193,13 @@ func (b *broker) signal(s syscall.Signal) {
 		b.journal.add(event{kind: kill, client: "-"})
 	}
 	p.cmd.Process.Signal(s)
+}
+
+// told reports whether the process was signalled.
+func (p *process) told() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.meant
 }
 
 // stop ends the broker orderly.

@@ -33,10 +33,11 @@ func newClient(w *world, name string, seed uint64, i int) client {
 
 // link is one connection. Its in is closed when the broker has ended it.
 type link struct {
-	n    int // the client's n-th
-	conn net.Conn
-	in   chan packet
-	quit chan struct{} // closed by close
+	n      int // the client's n-th
+	conn   net.Conn
+	in     chan packet
+	quit   chan struct{} // closed by close
+	served *process      // at the other end, or the one before it
 }
 
 // pause waits, and until clients may connect. It reports false when the run is over.
@@ -51,13 +52,14 @@ func (c *client) pause(d time.Duration) bool {
 // open connects. ok is false when that failed, as it does when the broker is
 // killed meanwhile.
 func (c *client) open(clean, durable bool, w *will) (l *link, ack packet, ok bool) {
+	served := c.broker.process.Load()
 	conn, err := c.broker.dial(c.secure)
 	if err != nil {
 		c.sleep(c.between(5, 50))
 		return nil, ack, false
 	}
 	c.conns++
-	l = &link{n: c.conns, conn: conn, in: make(chan packet, 1024), quit: make(chan struct{})}
+	l = &link{n: c.conns, conn: conn, in: make(chan packet, 1024), quit: make(chan struct{}), served: served}
 	c.journal.add(event{kind: connect, client: c.name, conn: c.conns, clean: clean, durable: durable})
 	if err := l.write(encodeConnect(c.version, device+"/"+c.name, clean, durable, w)); err != nil {
 		l.close()
@@ -87,13 +89,15 @@ func (c *client) read(l *link) {
 	for {
 		p, err := readPacket(in, c.version)
 		if err != nil {
-			var closed net.Error
-			if errors.Is(err, errShort) && !errors.As(err, &closed) {
-				c.journal.trouble(c.name, "malformed packet: %v", err)
+			if errors.Is(err, errMalformed) {
+				c.journal.trouble(c.name, "%v", err)
 			}
 			return
 		}
 		c.trigger.saw(p.typ, c.broker)
+		if p.typ == tDisconnect && p.code != 0x8e && p.code != 0x8b { // taken over, shutting down
+			c.journal.trouble(c.name, "DISCONNECT with code %#x", p.code)
+		}
 		if p.typ == tConnack { // noted here, since the take-over of a session looks at it later
 			c.journal.add(event{kind: connack, client: c.name, conn: l.n, present: p.present})
 		}
@@ -129,6 +133,14 @@ func (c *client) cut() {
 	conn.Close() // before link.close, so that TLS says nothing
 	c.link.close()
 	c.link = nil
+}
+
+// ended cleans up after the broker's end of the connection, which only its own end excuses.
+func (c *client) ended() {
+	if !c.link.served.told() {
+		c.journal.trouble(c.name, "the broker closed connection %d", c.link.n)
+	}
+	c.cut()
 }
 
 // leave ends the connection with a DISCONNECT.

@@ -79,7 +79,7 @@ func (p *publisher) serve(calm, mayTakeOver bool) {
 		select {
 		case packet, ok := <-p.link.in:
 			if !ok {
-				p.cut()
+				p.ended()
 				return
 			}
 			p.handle(packet)

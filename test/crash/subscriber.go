@@ -82,7 +82,7 @@ func (s *subscriber) serve(calm bool) {
 		select {
 		case packet, ok := <-s.link.in:
 			if !ok {
-				s.cut()
+				s.ended()
 				return
 			}
 			s.handle(packet)

@@ -41,7 +41,7 @@ type packet struct {
 	code    byte // of CONNACK and DISCONNECT, of acks in MQTT 5, the first one of SUBACK
 }
 
-var errShort = errors.New("packet too short")
+var errMalformed = errors.New("malformed packet")
 
 // readPacket reads one packet of MQTT 3.1.1 (version 4) or 5.
 func readPacket(r *bufio.Reader, version byte) (p packet, err error) {
@@ -54,7 +54,7 @@ func readPacket(r *bufio.Reader, version byte) (p packet, err error) {
 		return p, err
 	}
 	if size > 1<<20 {
-		return p, fmt.Errorf("packet of %d bytes", size)
+		return p, fmt.Errorf("%w: %d bytes", errMalformed, size)
 	}
 	body := make([]byte, size)
 	if _, err := io.ReadFull(r, body); err != nil {
@@ -64,7 +64,7 @@ func readPacket(r *bufio.Reader, version byte) (p packet, err error) {
 
 	take := func(n int) []byte {
 		if n > len(body) {
-			err, n = errShort, len(body)
+			err, n = fmt.Errorf("%w: too short", errMalformed), len(body)
 		}
 		head := body[:n]
 		body = body[n:]
@@ -113,7 +113,7 @@ func readPacket(r *bufio.Reader, version byte) (p packet, err error) {
 		}
 	case tPingresp:
 	default:
-		err = fmt.Errorf("a broker does not send packets of type %d", p.typ)
+		err = fmt.Errorf("%w: a broker does not send type %d", errMalformed, p.typ)
 	}
 	return p, err
 }
