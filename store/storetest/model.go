@@ -215,3 +215,10 @@ func (m *Model) CheckFetch(s store.Store, id store.SessionID, from, below uint64
 	}
 	return ""
 }
+
+// Fresh returns an empty model that knows the same placements as spared.
+func (m *Model) Fresh() *Model {
+	f := NewModel()
+	f.spared = m.spared
+	return f
+}

@@ -253,6 +253,9 @@ func model(t *testing.T, open Open, lingering bool) {
 			for range rapid.IntRange(1, 12).Draw(rt, "ops") {
 				ops = append(ops, s.Op())
 			}
+			if s.intn(10) > 0 {
+				ops[len(ops)-1].Wait = s // so that nothing waits for company
+			}
 			h.s.Submit(ops...)
 			h.modelAcknowledge(rt, s, ops)
 			reports := h.r.Reports()
