@@ -89,7 +89,8 @@ type receipt struct {
 //     as acknowledged when its client has got CONNACK and is never seen again.
 //   - What publisher and subscription give QoS 2 is delivered once at most.
 //   - The first deliveries of one publisher's messages of one topic and one QoS
-//     come in their order.
+//     come in their order. (What was first sent before the subscription may come
+//     late, when its publisher has to send it again.)
 //   - A retained message is none older than the last acknowledged one, and is there
 //     unless its removal was sent.
 //   - A session that CONNACK has confirmed is present at the next connection, unless
@@ -237,11 +238,12 @@ func (c *checker) delivery(i int, e event) {
 		c.fault(otherTrouble, e.client, e.message, i, "nobody sent this: "+e.String())
 		return
 	}
-	subscribed := false
+	var subscribed, throughout bool
 	var qos byte
 	for _, s := range c.spans[e.client] {
 		if matches(s.filter, e.topic) {
 			subscribed = subscribed || s.asked < m.done && s.gone > m.first
+			throughout = throughout || s.from < m.first && s.to > i
 			qos = min(s.qos, m.qos)
 		}
 	}
@@ -259,10 +261,12 @@ func (c *checker) delivery(i int, e event) {
 	}
 	c.deliveries++
 	key := fmt.Sprintf("%s %s %s %d", e.client, m.message.publisher, m.topic, m.qos)
-	if before := c.newest[key]; before.n > e.message.n {
+	if before := c.newest[key]; before.n > e.message.n && throughout {
 		c.fault(disorder, e.client, e.message, i, fmt.Sprintf("first delivery after that of %v: %v", before, e))
 	}
-	c.newest[key] = e.message
+	if c.newest[key].n < e.message.n {
+		c.newest[key] = e.message
+	}
 }
 
 // missing finds the messages that were not delivered but had to be.
