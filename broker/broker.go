@@ -49,6 +49,7 @@ type Broker struct {
 	seq            atomic.Uint64             // of retained messages
 	known          atomic.Int64              // sessions
 	nextSession    atomic.Uint64             // the identifier of a durable session given last
+	commit         atomic.Int64              // about how many nanoseconds an op takes to become durable
 	fetches        chan struct{}             // bounds how many queues are read at a time
 	lost, detached []*session                // while the store is loaded: those that had a connection, and those that had not
 	online         atomic.Int64              // of those, how many have a connection

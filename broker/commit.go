@@ -219,6 +219,10 @@ func (h handler) Committed(ops []*store.Op, err error) {
 	w := b.worker()
 	defer b.release(w)
 	now := b.now()
+	if len(ops) > 0 {
+		before := b.commit.Load()
+		b.commit.Store(before + (int64(now-ops[0].Time-ops[0].Linger)-before)/8)
+	}
 	for _, op := range ops {
 		for _, p := range op.Placements {
 			s := p.Receiver.(*session)

@@ -116,7 +116,7 @@ func (s *session) place(w *worker, m *store.Message, d delivery) bool {
 	if open && d.qos == 1 {
 		q.next++
 		s.send(w, it)
-		w.linger = max(w.linger, q.patience())
+		w.linger = max(w.linger, q.patience(time.Duration(s.b.commit.Load())))
 		return true
 	}
 	w.straight = false
@@ -350,18 +350,18 @@ func sizeOf(list []store.Queued) (n int64) {
 	return n
 }
 
-// patience is how long the store may wait for the client's acknowledgement before it writes what was sent; not at all
-// for a client that takes its time.
-func (d *durable) patience() time.Duration {
-	if d.rtt > maxPatient {
+// patience is how long the store may wait for the client's acknowledgement before it writes what was sent: about as long
+// as the client takes, if that is not much more than writing takes. For a slow client it does not wait.
+func (d *durable) patience(commit time.Duration) time.Duration {
+	if d.rtt > max(2*commit, alwaysPatient) {
 		return impatient
 	}
 	return 2*d.rtt + 2*time.Millisecond
 }
 
 const (
-	maxPatient = 25 * time.Millisecond
-	impatient  = time.Duration(1<<63 - 1)
+	alwaysPatient = 5 * time.Millisecond
+	impatient     = time.Duration(1<<63 - 1)
 )
 
 // heard notes how long an acknowledgement took, or that it took longer than the store could wait.
