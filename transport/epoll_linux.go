@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"sync/atomic"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -23,7 +24,8 @@ const (
 // conn.mu by the loop, which alone reads: no use can overlap or follow.
 type epollLink struct {
 	c     *conn
-	loop  *loop
+	loop  atomic.Pointer[loop] // changed by that loop alone
+	home  *loop
 	addr  netip.AddrPort // of the peer
 	fd    int32          // -1: given up
 	added bool           // in the loop's set
@@ -52,13 +54,14 @@ func (a attachLink) run() {
 		a.rawLink.run()
 		return
 	}
-	lp, err := a.p.join()
+	at, home, err := a.p.join()
 	if err != nil {
 		unix.Close(fd)
 		a.rawLink.run()
 		return
 	}
-	k := &epollLink{c: c, loop: lp, fd: int32(fd)}
+	k := &epollLink{c: c, home: home, fd: int32(fd)}
+	k.loop.Store(at)
 	if ta, ok := c.nc.RemoteAddr().(*net.TCPAddr); ok {
 		k.addr = ta.AddrPort()
 	}
@@ -115,11 +118,11 @@ func (k *epollLink) add() (over bool, err error) {
 	// From here on the connection is the loop's: even before it is in the set,
 	// an event of the descriptor's former user may lead to it.
 	k.added = true
-	k.loop.p.table.set(int(k.fd), k)
-	if err := unix.EpollCtl(k.loop.epfd, unix.EPOLL_CTL_ADD, int(k.fd), &ev); err != nil {
+	k.home.p.table.set(int(k.fd), k)
+	if err := unix.EpollCtl(k.loop.Load().epfd, unix.EPOLL_CTL_ADD, int(k.fd), &ev); err != nil {
 		c.closing.Store(closed)
 		c.cause = err
-		k.loop.post(k)
+		k.loop.Load().post(k)
 	}
 	return false, nil
 }
@@ -136,14 +139,14 @@ func (k *epollLink) startDrain() { k.watch(eventsWrite) }
 func (k *epollLink) watch(events uint32) {
 	if k.added && k.fd >= 0 {
 		ev := unix.EpollEvent{Events: events, Fd: k.fd}
-		unix.EpollCtl(k.loop.epfd, unix.EPOLL_CTL_MOD, int(k.fd), &ev)
+		unix.EpollCtl(k.loop.Load().epfd, unix.EPOLL_CTL_MOD, int(k.fd), &ev)
 	}
 }
 
 // interrupt lets the loop find out. A connection not yet added looks itself.
 func (k *epollLink) interrupt(bool) {
 	if k.added {
-		k.loop.post(k)
+		k.loop.Load().post(k)
 	}
 }
 
@@ -156,14 +159,14 @@ func (k *epollLink) kill() {
 	c.stopDraining()
 	c.clearQueue()
 	c.mu.Unlock()
-	k.loop.p.part()
+	k.home.p.part()
 }
 
 // remove takes the connection from its loop. mu is held.
 func (k *epollLink) remove() {
 	if k.added {
-		k.loop.p.table.set(int(k.fd), nil)
-		unix.EpollCtl(k.loop.epfd, unix.EPOLL_CTL_DEL, int(k.fd), nil)
+		k.home.p.table.set(int(k.fd), nil)
+		unix.EpollCtl(k.loop.Load().epfd, unix.EPOLL_CTL_DEL, int(k.fd), nil)
 		k.added = false
 	}
 }
@@ -198,7 +201,8 @@ func (k *epollLink) readable() {
 		return // closed a moment ago, by this loop
 	}
 	c := k.c
-	s := k.loop.scratch
+	l := k.loop.Load()
+	s := l.scratch
 	n, err := readFD(int(k.fd), s.in[:])
 	if err == unix.EAGAIN {
 		return
@@ -216,6 +220,27 @@ func (k *epollLink) readable() {
 	}
 	if over {
 		k.end(err)
+	} else if to := l.place(k.home); to != l {
+		k.move(l, to)
+	}
+}
+
+// move gives the connection to another loop. Until it is that loop's, the other
+// passes over its events, which epoll, level-triggered, reports again.
+func (k *epollLink) move(from, to *loop) {
+	c := k.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closing.Load() != open {
+		return // to be ended here
+	}
+	ev := unix.EpollEvent{Events: eventsRead, Fd: k.fd}
+	if c.draining {
+		ev.Events = eventsWrite
+	}
+	if unix.EpollCtl(to.epfd, unix.EPOLL_CTL_ADD, int(k.fd), &ev) == nil {
+		k.loop.Store(to)
+		unix.EpollCtl(from.epfd, unix.EPOLL_CTL_DEL, int(k.fd), nil)
 	}
 }
 
@@ -260,7 +285,7 @@ func (k *epollLink) linger() {
 		c.io.interrupt(true)
 	}
 	c.mu.Unlock()
-	k.loop.p.part()
+	k.home.p.part()
 	go func() {
 		c.linger()
 		c.finish()

@@ -1,9 +1,11 @@
 package transport
 
 import (
+	"os"
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -14,6 +16,8 @@ const (
 	// loopRounds is how many batches a busy loop runs before other goroutines
 	// have a turn; handshakes and commits share the processors with it.
 	loopRounds = 32
+	// paceRounds is how often a loop looks whether to gather or to spread.
+	paceRounds = 8
 )
 
 // poller owns the epoll loops of one listener: one per processor, started with
@@ -21,6 +25,7 @@ const (
 type poller struct {
 	g     *group
 	table fdTable
+	pace  pace
 
 	mu     sync.Mutex
 	loops  []*loop // nil: not running
@@ -29,8 +34,9 @@ type poller struct {
 	closed bool // stop when live is 0
 }
 
-// join picks a loop for one more connection.
-func (p *poller) join() (*loop, error) {
+// join picks a loop for one more connection, and the one that it has when they
+// spread.
+func (p *poller) join() (first, home *loop, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.loops == nil {
@@ -41,18 +47,23 @@ func (p *poller) join() (*loop, error) {
 					l.free()
 				}
 				p.loops = nil
-				return nil, err
+				return nil, nil, err
 			}
 			p.loops = append(p.loops, l)
 		}
 		for _, l := range p.loops {
+			l.first = p.loops[0]
 			p.g.add()
 			go l.run()
 		}
 	}
 	p.live++
 	p.next++
-	return p.loops[p.next%len(p.loops)], nil
+	home = p.loops[p.next%len(p.loops)]
+	if p.pace.spread.Load() {
+		return home, home, nil
+	}
+	return p.loops[0], home, nil
 }
 
 // part takes a connection off the count.
@@ -83,9 +94,13 @@ func (p *poller) stopIdle() {
 // them and closes their descriptors.
 type loop struct {
 	p      *poller
+	first  *loop // of the poller
 	epfd   int
+	file   *os.File // epfd in Go's poller
+	raw    syscall.RawConn
 	wakefd int
 	events [eventBatch]unix.EpollEvent
+	n      int // events
 
 	scratch *scratch // one event at a time
 
@@ -101,8 +116,23 @@ func newLoop(p *poller) (*loop, error) {
 		return nil, err
 	}
 	l := &loop{p: p, epfd: epfd, scratch: new(scratch)}
-	if l.wakefd, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
+	// Go's poller takes descriptors that do not block.
+	if err := unix.SetNonblock(epfd, true); err != nil {
 		unix.Close(epfd)
+		return nil, err
+	}
+	l.file = os.NewFile(uintptr(epfd), "epoll")
+	// Without a place in Go's poller the loop would spin.
+	err = l.file.SetReadDeadline(noDeadline)
+	if err == nil {
+		l.raw, err = l.file.SyscallConn()
+	}
+	if err != nil {
+		l.file.Close()
+		return nil, err
+	}
+	if l.wakefd, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
+		l.file.Close()
 		return nil, err
 	}
 	ev := unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(l.wakefd)}
@@ -115,7 +145,7 @@ func newLoop(p *poller) (*loop, error) {
 
 func (l *loop) free() {
 	unix.Close(l.wakefd)
-	unix.Close(l.epfd)
+	l.file.Close()
 }
 
 // post asks the loop to look at a connection.
@@ -132,9 +162,11 @@ func (l *loop) post(k *epollLink) {
 
 func (l *loop) run() {
 	defer l.p.g.done()
+	ask := l.ask
 	for round := 1; ; round++ {
-		n := l.wait()
-		for i := range n {
+		l.raw.Read(ask)
+		l.asleep.Store(false)
+		for i := range l.n {
 			ev := &l.events[i]
 			if int(ev.Fd) == l.wakefd {
 				var b [8]byte
@@ -144,7 +176,7 @@ func (l *loop) run() {
 			// The event may be of a connection that is gone, its descriptor in use
 			// again, perhaps by another loop.
 			k := l.p.table.get(int(ev.Fd))
-			if k == nil || k.loop != l {
+			if k == nil || k.loop.Load() != l {
 				continue
 			}
 			if ev.Events&unix.EPOLLOUT != 0 {
@@ -160,37 +192,33 @@ func (l *loop) run() {
 			l.mu.Unlock()
 			return
 		}
+		if round%paceRounds == 0 {
+			l.p.pace.look()
+		}
 		if round%loopRounds == 0 {
 			runtime.Gosched()
 		}
 	}
 }
 
-// wait returns the number of events. Going to sleep takes the processor from
-// this goroutine and giving it back costs more than a message, so it first
-// looks twice, letting others run in between.
-func (l *loop) wait() int {
-	if n := l.poll(); n > 0 {
-		return n
-	}
-	runtime.Gosched()
-	if n := l.poll(); n > 0 {
-		return n
+// ask polls, under RawConn.Read, which parks the goroutine in Go's poller when
+// the answer is false and asks again when there is something.
+func (l *loop) ask(uintptr) bool {
+	if l.n = l.poll(); l.n > 0 {
+		return true
 	}
 	l.asleep.Store(true)
 	l.mu.Lock()
-	posted := len(l.posted) > 0
-	l.mu.Unlock()
-	if posted {
-		l.asleep.Store(false)
-		return 0
+	defer l.mu.Unlock()
+	return len(l.posted) > 0
+}
+
+// place is the loop that is to run a connection.
+func (l *loop) place(home *loop) *loop {
+	if l.p.pace.spread.Load() {
+		return home
 	}
-	n, err := unix.EpollWait(l.epfd, l.events[:], -1)
-	l.asleep.Store(false)
-	if err != nil {
-		return 0 // EINTR
-	}
-	return n
+	return l.first
 }
 
 // poll asks without sleeping; the scheduler need not know of it.
@@ -217,6 +245,8 @@ func (l *loop) runPosted() bool {
 	for i, k := range list {
 		if k == nil {
 			more = false
+		} else if at := k.loop.Load(); at != l {
+			at.post(k) // it has moved meanwhile
 		} else {
 			k.checkClosing()
 		}
