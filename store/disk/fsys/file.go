@@ -2,6 +2,7 @@ package fsys
 
 import (
 	"errors"
+	"syscall"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -16,7 +17,8 @@ const (
 	long                   // log, manifest and what points to them: Pebble ends when these fail
 )
 
-// brief is how long the write of a table waits. It paces Pebble, which tries again at once.
+// brief is how long the write of a table waits, which paces Pebble, that tries again at once; and whoever finds no
+// descriptor left.
 const brief = time.Second
 
 func (f *FS) urgencyOf(name string, c vfs.DiskWriteCategory) urgency {
@@ -103,6 +105,9 @@ func (f *FS) persist(name string, c vfs.DiskWriteCategory, do func() error) erro
 	if err != nil && isFull(err) {
 		err = f.wait(f.urgencyOf(name, c), err, do)
 	}
+	for begin := time.Now(); isScarce(err) && f.urgencyOf(name, c) != never && time.Since(begin) < brief; err = do() {
+		time.Sleep(10 * time.Millisecond)
+	}
 	return err
 }
 
@@ -133,6 +138,11 @@ func (f *FS) wait(u urgency, err error, again func() error) error {
 			return err
 		}
 	}
+}
+
+// isScarce reports whether err says that there is no descriptor left, which may be true for a moment only.
+func isScarce(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
 }
 
 // isFull reports whether err says that the file system, or what this user may have of it, is full.

@@ -1,10 +1,12 @@
 // Package fsys is the file system under the store on disk, a vfs.FS for Pebble. Files are 0600 and folders 0700 whatever
-// the umask; bytes written are counted; the free space is watched, so that the store can refuse work long before the
-// file system is full; and when it is full nevertheless, writes that Pebble could not survive wait for space.
+// the umask; bytes written are counted; the free space is watched, so that the store can refuse work long before there is
+// none; when there is none, writes that Pebble could not survive wait for it; and from failures to which Pebble's answer
+// would be the end of the process it is spared.
 //
 //	fs := fsys.Wrap(vfs.Default, fsys.Options{Dir: dir, MinFree: 256 << 20, OnChange: …})
 //	err := fs.Start()                           // folder, modes, lock, ballast
 //	db, err := pebble.Open(dir, &pebble.Options{FS: fs, …})
+//	fs.Guard(fail)                              // what must be done when the log cannot be written
 //	…
 //	fs.GiveUp()                                 // optional: whoever waits for space, fails
 //	err = db.Close()
@@ -76,6 +78,7 @@ type FS struct {
 	space   space
 	ballast ballast
 	given   atomic.Bool
+	guard   guard
 	lock    io.Closer // from Start to Close
 	locked  atomic.Bool
 }
@@ -307,7 +310,14 @@ func (f *FS) chmod(name string, mode fs.FileMode) error {
 // wrap gives Pebble a file that counts and waits.
 func (f *FS) wrap(name string, c vfs.DiskWriteCategory, x vfs.File, err error) (vfs.File, error) {
 	if err != nil {
+		if c == walCategory {
+			f.stop(err)
+		}
 		return nil, err
 	}
-	return &file{x, f, f.urgencyOf(name, c)}, nil
+	w := file{x, f, f.urgencyOf(name, c)}
+	if c == walCategory {
+		return &log{file: w}, nil
+	}
+	return &w, nil
 }

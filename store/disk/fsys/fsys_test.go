@@ -19,6 +19,10 @@ func TestMain(m *testing.M) {
 		hold(dir)
 		return
 	}
+	if failure := os.Getenv(guardEnv); failure != "" {
+		meet(failure)
+		return
+	}
 	goleak.VerifyTestMain(m)
 }
 
