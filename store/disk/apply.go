@@ -240,12 +240,17 @@ func (a *applier) acked(b *pebble.Batch, id store.SessionID, se *session, pos ui
 		a.delete(b)
 	}
 	if number, ok := se.takeRef(pos); ok {
-		if a.s.refs.release(number) {
-			a.key = appendKey(a.key[:0], kindMessage, number)
-			a.delete(b)
-		}
+		a.release(b, number)
 	} else if pos <= se.last {
 		a.s.janitor.loose.Add(1)
+	}
+}
+
+// release takes one reference to a message away, and the message with the last.
+func (a *applier) release(b *pebble.Batch, number uint64) {
+	if a.s.refs.release(number) {
+		a.key = appendKey(a.key[:0], kindMessage, number)
+		a.delete(b)
 	}
 }
 

@@ -2,6 +2,8 @@ package disk
 
 import (
 	"math/rand/v2"
+	"os"
+	"strconv"
 	"sync/atomic"
 	"testing"
 
@@ -50,8 +52,8 @@ func (c *crasher) String() string { return "crasher" }
 // TestCrash: after a crash at any moment, what was committed is there; of the rest some ops are, whole and in order.
 func TestCrash(t *testing.T) {
 	points := 0
-	for seed := range uint64(12) {
-		c := &crasher{mem: vfs.NewCrashableMem(), rng: rand.New(rand.NewPCG(seed, 1)), every: 40, mu: make(chan struct{}, 1)}
+	for seed := range seeds() {
+		c := &crasher{mem: vfs.NewCrashableMem(), rng: rand.New(rand.NewPCG(seed, 1)), every: 20, mu: make(chan struct{}, 1)}
 		r := rand.New(rand.NewPCG(seed, 2))
 		src := storetest.NewSource(r.IntN)
 		s, rec := openCrash(t, errorfs.Wrap(c.mem, c), &c.reports)
@@ -61,6 +63,9 @@ func TestCrash(t *testing.T) {
 			var some []*store.Op
 			for range 1 + r.IntN(15) {
 				some = append(some, src.Op())
+			}
+			if r.IntN(20) > 0 {
+				some[len(some)-1].Wait = t // so that nothing waits for company
 			}
 			s.Submit(some...)
 			ops = append(ops, some...)
@@ -100,6 +105,15 @@ func TestCrash(t *testing.T) {
 		}
 	}
 	t.Log(points, "crashes")
+}
+
+// seeds is how many runs there are: 8, or as many as SEALMQ_SOAK says.
+func seeds() uint64 {
+	n, err := strconv.ParseUint(os.Getenv("SEALMQ_SOAK"), 10, 16)
+	if err != nil {
+		return 8
+	}
+	return max(n, 8)
 }
 
 func openCrash(t *testing.T, fs vfs.FS, reports *atomic.Int64) (*Store, *storetest.Recorder) {

@@ -142,7 +142,7 @@ func (s *Store) open(cfg Config) error {
 
 func (s *Store) options(cfg Config) *pebble.Options {
 	o := &pebble.Options{
-		FS:                          s.fs,
+		FS:                          ordered{s.fs, s},
 		CacheSize:                   cfg.Cache,
 		MemTableSize:                uint64(cfg.WriteBuffer),
 		MemTableStopWritesThreshold: 4,

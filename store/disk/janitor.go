@@ -126,34 +126,37 @@ func (j *janitor) next() (ended, bool) {
 	return e, true
 }
 
-// purge removes all ended sessions.
+// purge removes all ended sessions. Their references are given to the builder when the entries are gone: a message may
+// only be deleted after, or together with, every entry that refers to it, and some of those go with the builder's batches.
+// References lost in a crash are found by the next sweep.
 func (j *janitor) purge() error {
 	b := j.s.db.NewBatch()
 	defer func() { b.Close() }()
+	var refs [][]ref
+	write := func() error {
+		if err := j.write(b); err != nil {
+			return err
+		}
+		j.s.queue.free(refs)
+		refs = nil
+		return nil
+	}
 	for !j.stopping() {
 		e, ok := j.next()
 		if !ok {
-			return j.write(b)
+			return write()
 		}
 		for _, kind := range [...]byte{kindWill, kindFilter, kindReceived, kindRecorded, kindQueue} {
 			if err := j.clear(b, kind, e.id); err != nil {
 				return err
 			}
 		}
-		for _, r := range e.refs {
-			if j.s.refs.release(r.number) {
-				check(b.Delete(appendKey(nil, kindMessage, r.number), nil))
-			}
-			if b.Len() >= purgeBytes {
-				if err := j.write(b); err != nil || j.stopping() {
-					return err
-				}
-			}
-		}
-		// Last: it is what makes the next start do this again.
 		check(b.Delete(appendKey(nil, kindPurge, uint64(e.id)), nil))
+		if len(e.refs) > 0 {
+			refs = append(refs, e.refs)
+		}
 		if b.Len() >= purgeBytes {
-			if err := j.write(b); err != nil {
+			if err := write(); err != nil {
 				return err
 			}
 		}

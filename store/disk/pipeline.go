@@ -18,6 +18,7 @@ const (
 	lazyOps    = 4 << 10                // so many ops for which nobody waits are not kept waiting
 	lazyTime   = 100 * time.Millisecond // nor is any for longer
 	lingerPace = 2 * time.Millisecond   // what would be due so soon after another may as well be taken with it
+	freeRefs   = 4 << 10                // references of ended sessions taken away with one batch
 	inFlight   = 3                      // batches being built, written and told
 	clockPace  = 30 * time.Second       // the clock is written at least so often
 	// failPatience is how long a failed store waits for its builder, which may hang.
@@ -28,6 +29,7 @@ const (
 type batch struct {
 	b    *pebble.Batch
 	ops  []*store.Op
+	refs []ref // to be taken away
 	runs []run // how ops are to be reported
 	err  error // none was applied
 	// phase says who reports the ops: the builder hands them over, but if it hangs in a failed store they are taken
@@ -59,6 +61,8 @@ type queue struct {
 	out     int // batches not yet reported
 
 	held held
+
+	freed [][]ref // of ended sessions, whose entries are gone
 
 	messages, elided uint64
 
@@ -146,11 +150,31 @@ func (q *queue) settle(now time.Duration) bool {
 		q.pending = q.held.expire(until, q.pending)
 		q.urgent = q.urgent || len(q.pending) > n
 	}
-	return len(q.pending) > 0 && (q.urgent || q.closing || len(q.pending) >= lazyOps || now-q.since >= lazyTime)
+	return len(q.freed) > 0 || len(q.pending) > 0 && (q.urgent || q.closing || len(q.pending) >= lazyOps || now-q.since >= lazyTime)
+}
+
+// free takes references away, when there is time.
+func (q *queue) free(refs [][]ref) {
+	if len(refs) == 0 {
+		return
+	}
+	q.mu.Lock()
+	q.freed = append(q.freed, refs...)
+	q.rouse()
+	q.mu.Unlock()
 }
 
 // cut moves the next ops into b. Under mu.
 func (q *queue) cut(b *batch) {
+	if len(q.freed) > 0 {
+		refs := q.freed[0]
+		n := min(len(refs), freeRefs)
+		b.refs = refs[:n]
+		if q.freed[0] = refs[n:]; n == len(refs) {
+			q.freed[0] = nil
+			q.freed = q.freed[1:]
+		}
+	}
 	bytes, n := int64(0), 0
 	for _, op := range q.pending {
 		if n == batchOps || bytes >= batchBytes {
@@ -193,7 +217,6 @@ func (s *Store) gather(b *batch) bool {
 			return false
 		}
 		if now-s.wrote >= clockPace {
-			b.ops = b.ops[:0]
 			q.out++
 			q.mu.Unlock()
 			return true
@@ -280,6 +303,10 @@ func (s *Store) fill(b *batch) {
 		s.queue.elided += elided
 		s.queue.mu.Unlock()
 	}
+	for _, r := range b.refs {
+		s.apply.release(b.b, r.number)
+	}
+	b.refs = nil
 	if !b.b.Empty() || s.queue.now()-s.wrote >= clockPace {
 		s.wrote = s.queue.now()
 		s.apply.key = append(s.apply.key[:0], metaApplied...)
@@ -304,6 +331,7 @@ func (s *Store) report() {
 		s.tell(b)
 		b.b.Reset()
 		clear(b.ops)
+		b.ops = b.ops[:0]
 		b.err = nil
 		b.phase.Store(building)
 		q := s.queue

@@ -2,7 +2,8 @@ package disk
 
 import "sync"
 
-// references counts the queue entries that refer to each message that was stored in this run.
+// references counts the queue entries that refer to each message that was stored in this run. Only the builder changes
+// them.
 type references struct {
 	mu sync.Mutex
 	n  map[uint64]uint32 // by the message's number

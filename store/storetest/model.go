@@ -204,13 +204,35 @@ func (m *Model) CheckQueues(s store.Store) string {
 	return ""
 }
 
+// same is what cmp would find out, faster.
+func same(a, b store.Queued) bool {
+	if (a.Message == nil) != (b.Message == nil) {
+		return false
+	}
+	if x, y := a.Message, b.Message; x != nil {
+		if x.Topic != y.Topic || !bytes.Equal(x.Payload, y.Payload) || !bytes.Equal(x.Props, y.Props) || x.Expires != y.Expires ||
+			x.Seq != y.Seq || x.QoS != y.QoS || x.Retain != y.Retain || (x.From == nil) != (y.From == nil) {
+			return false
+		}
+		if x.From != nil && *x.From != *y.From {
+			return false
+		}
+	}
+	return a.Pos == b.Pos && a.Bytes == b.Bytes && slices.Equal(a.SubIDs, b.SubIDs) && a.Share == b.Share && a.QoS == b.QoS &&
+		a.Retain == b.Retain && a.Recorded == b.Recorded
+}
+
 // CheckFetch returns how one Fetch differs from the model, "" if it does not.
 func (m *Model) CheckFetch(s store.Store, id store.SessionID, from, below uint64, most int, maxBytes int64) string {
 	got, err := s.Fetch(nil, id, from, below, most, maxBytes)
 	if err != nil {
 		return fmt.Sprintf("fetch from session %d: %v", id, err)
 	}
-	if d := cmp.Diff(m.Fetch(id, from, below, most, maxBytes), got, equate); d != "" {
+	want := m.Fetch(id, from, below, most, maxBytes)
+	if slices.EqualFunc(want, got, same) {
+		return ""
+	}
+	if d := cmp.Diff(want, got, equate); d != "" {
 		return fmt.Sprintf("queue of session %d, %d to %d, %d messages, %d bytes (-want +got):\n%s", id, from, below, most, maxBytes, d)
 	}
 	return ""
