@@ -162,29 +162,40 @@ func OpenBackup(dir string) (b Backup, err error) {
 	if err != nil {
 		return b, err
 	}
-	damaged := func(format string, a ...any) error {
-		return hintf("use another backup", "backup %s is damaged: %s", dir, fmt.Sprintf(format, a...))
+	if b, err = decodeManifest(dir, text); err != nil {
+		return b, err
 	}
+	for _, f := range b.Files {
+		if _, err := f.read(dir); err != nil {
+			return b, damaged(dir, "%v", err)
+		}
+	}
+	if b.Store {
+		if fi, err := os.Stat(filepath.Join(dir, StoreName)); err != nil || !fi.IsDir() {
+			return b, damaged(dir, "the folder %s is missing", StoreName)
+		}
+	}
+	return b, nil
+}
+
+func damaged(dir, format string, a ...any) error {
+	return hintf("use another backup", "backup %s is damaged: %s", dir, fmt.Sprintf(format, a...))
+}
+
+// decodeManifest reads the manifest of a backup in dir. Every path in it is a plain one inside of the backup.
+func decodeManifest(dir string, text []byte) (b Backup, err error) {
 	if err := json.Unmarshal(text, &b); err != nil {
-		return b, damaged("%s: %v", manifestName, err)
+		return b, damaged(dir, "%s: %v", manifestName, err)
 	}
 	if b.Format > manifestFormat {
 		return b, hintf("restore it with that version or a later one", "backup %s was made by sealmq %s, in a format that this version does not know", dir, b.Version)
 	}
 	if b.Format < 1 {
-		return b, damaged("%s names no format", manifestName)
+		return b, damaged(dir, "%s names no format", manifestName)
 	}
 	for _, f := range b.Files {
-		if !filepath.IsLocal(filepath.FromSlash(f.Path)) || path.Clean(f.Path) != f.Path {
-			return b, damaged("%s names the file %q", manifestName, f.Path)
-		}
-		if _, err := f.read(dir); err != nil {
-			return b, damaged("%v", err)
-		}
-	}
-	if b.Store {
-		if fi, err := os.Stat(filepath.Join(dir, StoreName)); err != nil || !fi.IsDir() {
-			return b, damaged("the folder %s is missing", StoreName)
+		if !filepath.IsLocal(filepath.FromSlash(f.Path)) || path.Clean(f.Path) != f.Path || f.Path == "." {
+			return b, damaged(dir, "%s names the file %q", manifestName, f.Path)
 		}
 	}
 	return b, nil

@@ -145,8 +145,8 @@ func (s *Server) watch() {
 	}
 }
 
-// look asks the store and returns its state and the beginning of that.
-func (s *Server) look() (error, time.Time) {
+// look asks the store why it is degraded, nil if it is not, and tells since when that is so.
+func (s *Server) look() (since time.Time, why error) {
 	now := s.o.Store.Ready()
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -154,7 +154,7 @@ func (s *Server) look() (error, time.Time) {
 		s.since = time.Now()
 	}
 	s.health = now
-	return now, s.since
+	return s.since, now
 }
 
 // routes has every path with its one method.
@@ -267,7 +267,7 @@ func decode(r *http.Request, v any) error {
 
 func (s *Server) getHealth(*http.Request) (any, error) {
 	h := Health{State: OK, Version: s.o.Version, Uptime: time.Since(s.start).Seconds(), PID: os.Getpid()}
-	err, since := s.look()
+	since, err := s.look()
 	if h.Since = since; err != nil {
 		h.State, h.Why = Degraded, err.Error()
 	}
