@@ -207,7 +207,11 @@ func (w *worker) ended(op *store.Op, err error) {
 	case chan error:
 		wait <- err
 	default:
-		if err != nil && op.Kind != store.Publish {
+		switch {
+		case err == nil:
+		case op.Kind == store.Publish:
+			w.b.log.Warn("message that nobody waits for is not stored", "topic", op.Message.Topic, "error", err)
+		default:
 			w.b.log.Error("store session", "error", err)
 		}
 	}
@@ -231,6 +235,9 @@ func (h handler) Committed(ops []*store.Op, err error) {
 				s.dur.heard(now - op.Time) // in vain
 			}
 			s.dur.done(p.Pos, err != nil)
+			if err != nil {
+				w.queued -= s.dur.unready(p)
+			}
 			if s.conn != nil && (s.dur.ready.n > 0 || !s.dur.caughtUp()) {
 				s.fill(w)
 			}

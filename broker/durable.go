@@ -76,6 +76,20 @@ func (d *durable) done(pos uint64, failed bool) {
 	}
 }
 
+// unready takes the message of a placement that was refused out of ready, since its publisher will send it again, and
+// returns its size.
+func (d *durable) unready(p *store.Placement) (size int64) {
+	for i := range d.ready.n {
+		if it := d.ready.at(i); it.place == p {
+			size = it.size()
+			d.ready.bytes -= size
+			d.bytes -= size
+			it.m = nil
+		}
+	}
+	return size
+}
+
 // packetID is the packet identifier of a position: after a restart a QoS 2 message is sent again with the one that it
 // had, though none was stored.
 func packetID(pos uint64) uint16 { return uint16((pos-1)%maxIDs) + 1 }
@@ -250,6 +264,7 @@ func (s *session) sendReady(w *worker, now int64) {
 		switch {
 		case it.recorded:
 			s.sendRecorded(w, it)
+		case it.m == nil: // refused
 		case it.m.Expires != 0 && now > it.m.Expires: // [MQTT-3.3.2-5]
 			w.count(droppedExpired, 1)
 			s.acknowledge(w, it.place)

@@ -9,8 +9,8 @@ import (
 )
 
 // Publish routes a message from the embedding program. Topic, Payload, Props, QoS and Retain of m are used; the slices
-// may be reused afterwards. It reports whether anybody was subscribed. It may publish to topics that clients may not,
-// such as $SYS.
+// may be reused afterwards. It reports whether anybody was subscribed; what a durable session is to get, or is retained, may
+// not be stored yet. It may publish to topics that clients may not, such as $SYS.
 func (b *Broker) Publish(m *store.Message) (bool, error) {
 	if err := topic.ValidName(m.Topic); err != nil {
 		return false, fmt.Errorf("publish: %w", err)
