@@ -12,6 +12,8 @@ type answer struct {
 	it      outItem
 	ready   bool      // guarded by the session's mu
 	replays []*replay // what follows a SUBACK
+	weight  int64     // see Conn.addUnstored
+	silent  bool      // nothing is to be sent
 	qos     uint8     // of the PUBLISH that it answers, 0 for another packet; 1 counts against the client's Receive Maximum
 }
 
@@ -52,6 +54,12 @@ func (c *Conn) answerAfter(ch *change, it outItem, qos uint8) {
 func (a *answer) release(w *worker) {
 	c := a.c
 	s := c.sess
+	if a.weight > 0 {
+		c.addUnstored(-a.weight)
+	}
+	if a.silent {
+		return
+	}
 	if a.qos == 1 {
 		c.unacked.Add(-1)
 	}
@@ -85,11 +93,12 @@ func (a *answer) refused(w *worker, op *store.Op, err error) {
 		s.mu.Unlock()
 		s.undo.Store(true)
 	}
-	if a.qos > 0 && c.version == mqtt.V5 {
+	if a.silent || a.qos > 0 && c.version == mqtt.V5 {
 		a.it.code = mqtt.QuotaExceeded
 		a.release(w)
 		return
 	}
+	c.addUnstored(-a.weight)
 	s.b.spawn(func() { c.kick(mqtt.ServerUnavailable, "the store refuses changes: "+err.Error()) })
 }
 
@@ -125,7 +134,7 @@ func (w *worker) current(m *store.Message) *store.Op {
 }
 
 // settle ends a publication: it has its op submitted, if there is one, and the publisher answered, at once or when the
-// message is durable. c is nil when nobody waits for an answer.
+// message is durable. c is the publisher's connection, if any; one that published with QoS 0 gets no answer.
 func (w *worker) settle(c *Conn, it outItem) {
 	ch := w.change
 	if lock := w.retaining; lock != nil {
@@ -135,7 +144,7 @@ func (w *worker) settle(c *Conn, it outItem) {
 	qos := w.pub.qos
 	w.pub = publication{}
 	if ch == nil {
-		if c != nil {
+		if c != nil && qos > 0 {
 			c.answer(it)
 		}
 		return
@@ -143,7 +152,16 @@ func (w *worker) settle(c *Conn, it outItem) {
 	w.change = nil
 	if c != nil {
 		ch.Lane = &c.lane
-		c.answerAfter(ch, it, qos)
+		if qos > 0 {
+			c.answerAfter(ch, it, qos)
+		} else {
+			ch.answer = answer{c: c, silent: true}
+			ch.Wait = &ch.answer
+		}
+		if ch.Message != nil {
+			ch.answer.weight = weight(ch.Message.Size())
+			c.addUnstored(ch.answer.weight)
+		}
 	}
 	if w.straight && w.linger < impatient && !ch.Must() {
 		ch.Linger = w.linger

@@ -54,6 +54,7 @@ type Conn struct {
 	lane    store.Lane
 	answers []*answer    // that wait for the disk; guarded by the session's mu
 	unacked atomic.Int32 // QoS 1 publications among them
+	pace    pace
 
 	unanswered int // QoS 2 publications of this connection that wait for their PUBREL
 	progress   int // bytes of an incomplete packet not yet counted as a sign of life

@@ -104,7 +104,7 @@ func (w *wheel) tick() {
 		for c := w.slots[w.at%wheelSlots]; c != nil; {
 			next := c.alive.next
 			w.take(c)
-			if now-time.Duration(c.alive.last.Load()) >= c.alive.limit {
+			if now-time.Duration(c.alive.last.Load()) >= c.alive.limit && !c.isPaused() {
 				w.n--
 				late = append(late, c)
 			} else {

@@ -100,7 +100,7 @@ func (c *Conn) onPublish(flags uint8, body []byte) error {
 	}
 	switch p.QoS {
 	case 0:
-		w.settle(nil, outItem{})
+		w.settle(c, outItem{})
 	case 1:
 		w.settle(c, control(mqtt.PUBACK, p.PacketID, code)) // [MQTT-4.3.2-4]
 	case 2:
