@@ -53,6 +53,7 @@ type Store struct {
 	queue   *queue
 	apply   applier
 	wrote   time.Duration // when the clock was written last; the builder's
+	ending  bool          // nothing comes after the batch at work; the builder's
 	minute  *time.Ticker
 	refuses *refusal // the newest; the builder's
 	refs    references

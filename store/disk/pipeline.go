@@ -213,8 +213,14 @@ func (s *Store) gather(b *batch) bool {
 			return true
 		}
 		if q.closing && q.out == 0 {
+			last := !s.ending // the clock is written once more
+			s.ending = true
+			if last {
+				q.out++
+				s.wrote = now - clockPace
+			}
 			q.mu.Unlock()
-			return false
+			return last
 		}
 		if now-s.wrote >= clockPace {
 			q.out++
