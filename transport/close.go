@@ -37,6 +37,7 @@ func (c *conn) shut(to uint32, cause error) {
 		return
 	}
 	c.closing.Store(to)
+	c.openGate()
 	if c.cause == nil {
 		c.cause = cause
 	}

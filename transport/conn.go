@@ -47,6 +47,7 @@ type conn struct {
 	ended    bool          // Closed has been called; under hmu, and here to save room
 	cause    error         // first fatal error
 	drained  chan struct{} // closed when draining ends
+	gate     chan struct{} // not nil while paused; closed when reading may go on
 
 	hmu sync.Mutex // Writable ends before Closed begins
 }

@@ -11,10 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const (
-	eventsRead  = unix.EPOLLIN | unix.EPOLLRDHUP
-	eventsWrite = eventsRead | unix.EPOLLOUT
-)
+const eventsRead = unix.EPOLLIN | unix.EPOLLRDHUP
 
 // epollLink is the epoll driver. Until Run a connection is in Go's poller like
 // any other; then its descriptor is duplicated and the original closed, so
@@ -111,10 +108,7 @@ func (k *epollLink) add() (over bool, err error) {
 	if int(k.fd) >= maxTableFD {
 		return true, errors.New("descriptor number too large")
 	}
-	ev := unix.EpollEvent{Events: eventsRead, Fd: k.fd}
-	if c.draining {
-		ev.Events = eventsWrite
-	}
+	ev := unix.EpollEvent{Events: k.events(), Fd: k.fd}
 	// From here on the connection is the loop's: even before it is in the set,
 	// an event of the descriptor's former user may lead to it.
 	k.added = true
@@ -134,7 +128,21 @@ func (k *epollLink) write(p []byte) (int, error) {
 	return writeFD(int(k.fd), p)
 }
 
-func (k *epollLink) startDrain() { k.watch(eventsWrite) }
+func (k *epollLink) startDrain() { k.watch(k.events() | unix.EPOLLOUT) }
+
+func (k *epollLink) rewatch() { k.watch(k.events()) }
+
+// events are what the loop is to be told of. That the connection is broken it
+// is told in any case. mu is held.
+func (k *epollLink) events() (e uint32) {
+	if k.c.gate == nil {
+		e = eventsRead
+	}
+	if k.c.draining {
+		e |= unix.EPOLLOUT
+	}
+	return e
+}
 
 func (k *epollLink) watch(events uint32) {
 	if k.added && k.fd >= 0 {
@@ -185,7 +193,7 @@ func (k *epollLink) writable() {
 	}
 	more, err := c.drainTo(int(k.fd))
 	if !more {
-		k.watch(eventsRead)
+		k.watch(k.events())
 	}
 	c.mu.Unlock()
 	if !more {
@@ -234,10 +242,7 @@ func (k *epollLink) move(from, to *loop) {
 	if c.closing.Load() != open {
 		return // to be ended here
 	}
-	ev := unix.EpollEvent{Events: eventsRead, Fd: k.fd}
-	if c.draining {
-		ev.Events = eventsWrite
-	}
+	ev := unix.EpollEvent{Events: k.events(), Fd: k.fd}
 	if unix.EpollCtl(to.epfd, unix.EPOLL_CTL_ADD, int(k.fd), &ev) == nil {
 		k.loop.Store(to)
 		unix.EpollCtl(from.epfd, unix.EPOLL_CTL_DEL, int(k.fd), nil)

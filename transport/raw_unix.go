@@ -155,6 +155,11 @@ func (l *rawLink) readable(fd uintptr) (end bool) {
 		l.over, l.rerr = c.feed(s, n)
 		if !l.over {
 			c.h.Flush()
+			if gate := c.closedGate(); gate != nil {
+				scratches.Put(s)
+				<-gate
+				s = scratches.Get().(*scratch)
+			}
 			l.over = c.closing.Load() != open
 		}
 		if l.over {

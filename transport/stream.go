@@ -41,6 +41,9 @@ func (s streamLink) loop() {
 				break
 			}
 			c.h.Flush()
+			if gate := c.closedGate(); gate != nil {
+				<-gate
+			}
 		}
 	}
 	if err == io.EOF {

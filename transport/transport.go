@@ -68,6 +68,12 @@ type Conn interface {
 	// connection and lose the last words. Only the first call counts.
 	Close(linger bool)
 
+	// Pause stops the reading: after the readable event under way nothing more
+	// arrives until Resume. The peer notices when the buffers of the kernel are
+	// full. Both never block and may be called at any time.
+	Pause()
+	Resume()
+
 	// Peer describes the other side, completely once Handshake has returned.
 	Peer() Peer
 
