@@ -387,13 +387,16 @@ func (s *session) detach(w *worker, c *Conn, wl *store.Will) (items []outItem, a
 		if s.expiry != forever {
 			s.expireAt = now + time.Duration(s.expiry)*time.Second
 		}
-		s.schedule()
-		if s.dur != nil {
-			s.leave(w)
-			rec := s.record()
-			over = func() {
-				w.alter(nil, &change{Op: store.Op{Kind: store.PutSession, Session: s.dur.id, State: rec}}, outItem{})
+		s.leave(w)
+		rec := s.record()
+		over = func() {
+			w.alter(nil, &change{Op: store.Op{Kind: store.PutSession, Session: s.dur.id, State: rec}}, outItem{})
+			w.submit() // before the timer publishes the will, which takes it out of the record
+			s.mu.Lock()
+			if s.conn == nil && !s.dead {
+				s.schedule()
 			}
+			s.mu.Unlock()
 		}
 	}
 	return items, func() {

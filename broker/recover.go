@@ -107,10 +107,10 @@ func (b *Broker) load() error {
 			s.willAt = min(s.willAt, s.expireAt)
 		}
 		w.alter(nil, &change{Op: store.Op{Kind: store.PutSession, Session: s.dur.id, State: s.record()}}, outItem{})
-		s.schedule()
 		s.mu.Unlock()
 	}
-	for _, s := range b.detached {
+	w.submit() // before a timer publishes a will, which takes it out of the record
+	for _, s := range append(b.lost, b.detached...) {
 		s.mu.Lock()
 		s.schedule()
 		s.mu.Unlock()
