@@ -17,6 +17,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"time"
 
@@ -36,10 +37,13 @@ const (
 	Idle    Scenario = "idle"    // connections with one subscription each, and silence
 	Storm   Scenario = "storm"   // paced pairs, and then many clients connect at once
 	Resume  Scenario = "resume"  // clients come back, with a TLS ticket or an MQTT session
+	Offline Scenario = "offline" // pairs whose subscribers are away and come back at the end for what waits
+	Backlog Scenario = "backlog" // paced pairs, and then a client comes back for a long queue
+	Restart Scenario = "restart" // sessions with messages waiting; the broker is killed and started again
 )
 
 // Scenarios are all of them, in the order of the documentation.
-var Scenarios = []Scenario{Pairs, Fanout, Fanin, Shared, Connect, Idle, Storm, Resume}
+var Scenarios = []Scenario{Pairs, Fanout, Fanin, Shared, Connect, Idle, Storm, Resume, Offline, Backlog, Restart}
 
 // DialFunc opens connection i to the broker, ready for CONNECT. It lays under(socket) in place of the socket beneath TLS
 // or anything else, so that reads come in large batches; it may also leave that out.
@@ -58,12 +62,17 @@ type Config struct {
 	Topic     string // prefix of all topics; default bench/ and something random
 	KeepAlive uint16 // s; default 0: none, unless a broker of version 5 wants one
 
-	Clients     int // pairs, publishers, subscribers or connections; default 100
+	Clients     int // pairs, publishers, subscribers, connections or sessions; default 100
 	Publishers  int // default: Clients, and 1 for Fanout
 	Subscribers int // default: Clients, 1 for Fanin, 4 for Shared
 	Topics      int // for each publisher; default 1
 
-	QoS            uint8    // of messages and subscriptions
+	// Persistent keeps the sessions of subscribers (where there are only clients: theirs) when a connection ends: clean
+	// session 0, or a Session Expiry Interval. Always so with Offline and Restart. Run ends them when it is done.
+	Persistent           bool
+	PersistentPublishers bool // likewise those of publishers
+
+	QoS            uint8    // of messages and subscriptions; Offline, Backlog and Restart: at least 1
 	Payload        int      // bytes, at least 16: default 64
 	UserProperties []string // pairs of key and value in every message, version 5 only
 
@@ -79,9 +88,13 @@ type Config struct {
 	Timed       bool          // Connect: go on for Duration, whatever Clients says; Clients is how many identifiers are used
 	Drain       time.Duration // wait for messages on their way without progress; default 2 s
 	Storm       int           // connections of the storm; default 1,000
-	KeepSession bool          // Resume: the session is kept as well, with its subscription
+	Backlog     int           // Backlog, Restart: messages waiting; default 200,000, Restart: 10 for each session
+	// Restart kills the broker and starts it again; it returns the new process as soon as that runs. Scenario Restart
+	// cannot do without.
+	Restart func(context.Context) (pid int, err error)
 
 	PID      int            // the broker's process, on this machine; 0: not known
+	Disk     string         // a folder on the disk whose flushes are counted, those that others ask for as well; optional
 	Progress func(Progress) // called a few times a second; optional
 	Interval time.Duration  // of Result.Series; default a second, less in a short run
 }
@@ -107,7 +120,7 @@ func (c *Config) fill() {
 	}
 	def(&c.Publishers, c.Clients)
 	def(&c.Subscribers, c.Clients)
-	if c.Scenario == Pairs || c.Scenario == Storm {
+	if c.private() {
 		c.Subscribers = c.Publishers
 	}
 	def(&c.Topics, 1)
@@ -115,8 +128,18 @@ func (c *Config) fill() {
 	def(&c.Burst, 1)
 	def(&c.Parallel, 32)
 	def(&c.Storm, 1000)
-	if c.Scenario == Storm && c.Rate == 0 {
+	if c.disturbed() && c.Rate == 0 {
 		c.Rate = 1000
+	}
+	switch c.Scenario {
+	case Restart:
+		def(&c.Backlog, 10*c.Clients)
+	case Backlog:
+		def(&c.Backlog, 200_000)
+	}
+	if c.waiting() {
+		c.Persistent = c.Persistent || c.Scenario != Backlog // there it is the one client's
+		c.QoS = max(c.QoS, 1)
 	}
 	if c.Window == 0 {
 		c.Window = 200
@@ -167,8 +190,12 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("qos %d: not 0, 1 or 2", c.QoS)
 	case c.Payload != 0 && (c.Payload < minPayload || c.Payload > mqtt.MaxRemaining-70_000):
 		return fmt.Errorf("payload %d bytes: not between %d and %d", c.Payload, minPayload, mqtt.MaxRemaining-70_000)
-	case c.Clients < 0 || c.Publishers < 0 || c.Subscribers < 0 || c.Topics < 0 || c.Burst < 0 || c.Parallel < 0 || c.Storm < 0:
-		return errors.New("clients, publishers, subscribers, topics, burst, parallel, storm: none can be negative")
+	case c.Clients < 0 || c.Publishers < 0 || c.Subscribers < 0 || c.Topics < 0 || c.Burst < 0 || c.Parallel < 0 || c.Storm < 0 || c.Backlog < 0:
+		return errors.New("clients, publishers, subscribers, topics, burst, parallel, storm, backlog: none can be negative")
+	case c.Backlog > math.MaxInt32:
+		return fmt.Errorf("backlog %d: more than 2,147,483,647", c.Backlog)
+	case c.Scenario == Restart && c.Restart == nil:
+		return errors.New("restart: not told how")
 	case c.Window < 0 || c.Window > maxInflight:
 		return fmt.Errorf("window %d: not between 1 and %d", c.Window, maxInflight)
 	case c.Rate < 0 || c.Rate > 1e9 || c.ConnectRate < 0:
@@ -192,7 +219,28 @@ func (c *Config) Validate() error {
 // Messages tells whether the scenario sends messages.
 func (c *Config) Messages() bool {
 	switch c.Scenario {
-	case Pairs, Fanout, Fanin, Shared, Storm:
+	case Pairs, Fanout, Fanin, Shared, Storm, Offline, Backlog:
+		return true
+	}
+	return false
+}
+
+// private tells whether each publisher has a subscriber of its own.
+func (c *Config) private() bool {
+	switch c.Scenario {
+	case Pairs, Storm, Offline, Backlog:
+		return true
+	}
+	return false
+}
+
+// disturbed tells whether something befalls the pairs that are measured.
+func (c *Config) disturbed() bool { return c.Scenario == Storm || c.Scenario == Backlog }
+
+// waiting tells whether messages wait in sessions.
+func (c *Config) waiting() bool {
+	switch c.Scenario {
+	case Offline, Backlog, Restart:
 		return true
 	}
 	return false
@@ -205,6 +253,10 @@ func (c *Config) connections() int {
 		return c.Parallel
 	case Resume:
 		return c.Parallel
+	case Restart:
+		return max(c.Parallel, fillers)
+	case Backlog:
+		return c.Publishers + c.Subscribers + fillers
 	case Idle:
 		return c.Clients
 	case Storm:
@@ -238,6 +290,8 @@ func Run(ctx context.Context, cfg Config) (*Result, error) {
 		err = r.resume()
 	case Idle:
 		err = r.idle()
+	case Restart:
+		err = r.restart()
 	default:
 		err = r.traffic()
 	}

@@ -145,7 +145,9 @@ func TestRefusals(t *testing.T) {
 	var server *ServerError
 	no := (&fakeBroker{connack: mqtt.Connack{Code: mqtt.NotAuthorized}}).start(t)
 	for _, scenario := range Scenarios {
-		_, err := Run(context.Background(), quick(scenario, no))
+		cfg := quick(scenario, no)
+		cfg.Restart = func(context.Context) (int, error) { return os.Getpid(), nil }
+		_, err := Run(context.Background(), cfg)
 		if !errors.As(err, &server) || server.Code != mqtt.NotAuthorized {
 			t.Errorf("%s: %v", scenario, err)
 		}
@@ -175,7 +177,9 @@ func TestRefusals(t *testing.T) {
 
 func TestCancel(t *testing.T) {
 	for _, scenario := range Scenarios {
-		cfg := quick(scenario, (&fakeBroker{}).start(t))
+		b := &fakeBroker{}
+		cfg := quick(scenario, b.start(t))
+		cfg.Restart, cfg.Backlog = b.restart, 10_000_000
 		cfg.Duration, cfg.Timed, cfg.Storm, cfg.Parallel = time.Hour, true, 5000, 2
 		if scenario == Resume {
 			cfg.Clients = 5000
@@ -200,6 +204,8 @@ func TestValidate(t *testing.T) {
 		"ramp":            {Scenario: Pairs, Dial: dial, Ramp: time.Second},
 		"burst":           {Scenario: Pairs, Dial: dial, Burst: 5},
 		"user properties": {Scenario: Pairs, Dial: dial, Version: mqtt.V311, UserProperties: []string{"a", "b"}},
+		"backlog":         {Scenario: Backlog, Dial: dial, Backlog: 1 << 40},
+		"restart":         {Scenario: Restart, Dial: dial},
 		"version 9":       {Scenario: Pairs, Dial: dial, Version: 9},
 	} {
 		if err := cfg.Validate(); err == nil || !strings.Contains(err.Error(), want) {

@@ -1,7 +1,6 @@
 package bench
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -26,7 +25,7 @@ func (e *ConnectError) Unwrap() error { return e.First }
 // comers opens connections and counts what becomes of them.
 type comers struct {
 	r       *run
-	clean   bool
+	session session
 	paced   bool               // connections have a time at which they are due
 	filter  func(i int) string // subscribed to once connected; nil: nothing
 	keep    []*link            // where connections stay; nil: they leave at once
@@ -46,7 +45,7 @@ func (c *comers) come(i, id int, due time.Time) error {
 		began = time.Now()
 	}
 	r := c.r
-	l, err := r.open(r.ctx, r.dial, id, name(r.cfg.ClientID, "c", id), c.clean, 0)
+	l, err := r.open(r.ctx, r.dial, id, name(r.cfg.ClientID, "c", id), c.session, 0)
 	if err == nil && c.filter != nil {
 		err = l.subscribe(c.filter(id), r.cfg.QoS)
 		if err != nil {
@@ -128,7 +127,10 @@ func noCounts() (c counts) { return c }
 
 // connect opens connections and closes them again.
 func (r *run) connect() error {
-	c := &comers{r: r, clean: true, paced: r.cfg.Rate > 0}
+	c := &comers{r: r, session: sessionKind(r.cfg.Persistent), paced: r.cfg.Rate > 0}
+	if r.cfg.Persistent {
+		defer r.forget("c", r.cfg.Clients)
+	}
 	n := r.cfg.Clients
 	r.series.phase, r.series.asked = "connecting", int64(n)
 	if r.cfg.Timed {
@@ -169,8 +171,8 @@ func (r *run) connect() error {
 func (r *run) resume() error {
 	cfg := &r.cfg
 	r.series.phase, r.series.asked = "connecting", 2*int64(cfg.Clients)
-	pass := func(clean bool, filter func(int) string) (*comers, usage, usage, error) {
-		c := &comers{r: r, clean: clean, filter: filter}
+	pass := func(filter func(int) string) (*comers, usage, usage, error) {
+		c := &comers{r: r, session: sessionKind(cfg.Persistent), filter: filter}
 		from := r.usage()
 		err := r.each(cfg.Clients, cfg.Rate, func(i int) error { return c.come(i, i, time.Time{}) })
 		if err == nil {
@@ -181,30 +183,27 @@ func (r *run) resume() error {
 	r.result.Started = time.Now()
 	r.watch(noCounts, func(*Snapshot) {})
 	defer r.unwatch()
+	if cfg.Persistent {
+		defer r.forget("c", cfg.Clients)
+	}
 	var filter func(int) string
-	if cfg.KeepSession {
+	if cfg.Persistent {
 		filter = func(i int) string { return cfg.Topic + "/c/" + strconv.Itoa(i) }
 	}
-	c, from, to, err := pass(!cfg.KeepSession, filter)
+	c, from, to, err := pass(filter)
 	r.result.First = c.tell(from, to)
 	if err != nil {
 		return err
 	}
 	r.series.setPhase("coming back")
-	c, from, to, err = pass(!cfg.KeepSession, nil)
+	c, from, to, err = pass(nil)
 	r.result.Connections = c.tell(from, to)
 	r.result.Seconds = (to.at - from.at).Seconds()
 	r.result.Broker, r.result.Generator = r.used(from, to)
-	if cfg.KeepSession {
+	if cfg.Persistent {
 		if n := r.result.Connections.Present; n < int64(cfg.Clients) && err == nil {
 			r.result.warn("the broker kept the session of %d clients out of %d", n, cfg.Clients)
 		}
-		// The sessions are not left behind.
-		r.series.setPhase("cleaning up")
-		r.cfg.KeepSession = false
-		_, _, _, last := pass(true, nil)
-		r.cfg.KeepSession = true
-		err = errors.Join(err, last)
 	} else if r.result.Connections.Resumed == 0 {
 		r.result.warn("no connection came back with a TLS session ticket: they were all made anew")
 	}
@@ -214,7 +213,10 @@ func (r *run) resume() error {
 // idle opens connections with a subscription each and keeps them for Duration.
 func (r *run) idle() error {
 	cfg := &r.cfg
-	c := &comers{r: r, clean: true, keep: make([]*link, cfg.Clients)}
+	c := &comers{r: r, session: sessionKind(cfg.Persistent), keep: make([]*link, cfg.Clients)}
+	if cfg.Persistent {
+		defer r.forget("c", cfg.Clients)
+	}
 	c.filter = func(i int) string { return cfg.Topic + "/dev/" + strconv.Itoa(i) + "/cmd" }
 	r.series.phase, r.series.asked = "connecting", int64(cfg.Clients)
 	r.result.Started = time.Now()

@@ -1,8 +1,10 @@
 package bench
 
 import (
+	"bytes"
 	"context"
 	"net"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -25,16 +27,103 @@ type fakeBroker struct {
 	hangUp   bool          // close at the first PUBLISH
 	stall    chan struct{} // while it is open nothing is forwarded; nil: never
 	mute     bool          // no PUBACK ever
+	spill    int           // every how manieth message for a client that is away is lost, 0: none
+	amnesia  bool          // restart loses all sessions
 	mu       sync.Mutex
 	subs     map[*fakeConn]string
+	sessions map[string]*fakeSession
 	messages int
+	kept     int // messages for clients that were away
+}
+
+// fakeSession outlives its connection.
+type fakeSession struct {
+	filter string
+	conn   *fakeConn // nil: away
+	queue  []mqtt.Publish
 }
 
 type fakeConn struct {
 	net.Conn
-	mu sync.Mutex
-	id uint16
-	v  mqtt.Version
+	mu      sync.Mutex
+	id      uint16
+	v       mqtt.Version
+	name    string
+	session *fakeSession
+}
+
+// deliver sends a message with an identifier of the receiver's own.
+func (c *fakeConn) deliver(p mqtt.Publish) {
+	if c.id++; c.id == 0 {
+		c.id = 1
+	}
+	if p.QoS > 0 {
+		p.PacketID = c.id
+	}
+	c.send(p.Append(nil, c.v))
+}
+
+// connect finds or makes the client's session and answers.
+func (b *fakeBroker) connect(c *fakeConn, p *mqtt.Connect) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	c.v, c.name = p.Version, string(p.ClientID)
+	if p.CleanStart {
+		delete(b.sessions, c.name)
+	}
+	keep := !p.CleanStart
+	if c.v == mqtt.V5 {
+		keep = p.Props.SessionExpiry > 0
+	}
+	s, present := b.sessions[c.name]
+	if keep && !present {
+		s = &fakeSession{}
+		b.sessions[c.name] = s
+	}
+	ack := b.connack
+	ack.SessionPresent = present && ack.Code == 0
+	c.send(ack.Append(nil, c.v))
+	if s == nil {
+		return
+	}
+	c.session, s.conn = s, c
+	if s.filter != "" {
+		b.subs[c] = s.filter
+	}
+	for _, p := range s.queue {
+		c.deliver(p)
+	}
+	s.queue = nil
+}
+
+// gone is the end of a connection.
+func (b *fakeBroker) gone(c *fakeConn) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.subs, c)
+	if c.session != nil && c.session.conn == c {
+		c.session.conn = nil
+	}
+}
+
+// restart ends all connections, as a kill does.
+func (b *fakeBroker) restart(context.Context) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for c := range b.subs {
+		c.Close()
+	}
+	if b.amnesia {
+		clear(b.sessions)
+	}
+	return os.Getpid(), nil
+}
+
+// left is how many sessions there are.
+func (b *fakeBroker) left() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.sessions)
 }
 
 func (c *fakeConn) send(b []byte) {
@@ -50,7 +139,7 @@ func (b *fakeBroker) start(t *testing.T) *Dialer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b.subs = make(map[*fakeConn]string)
+	b.subs, b.sessions = make(map[*fakeConn]string), make(map[string]*fakeSession)
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		for {
@@ -100,9 +189,7 @@ func (b *fakeBroker) serve(nc net.Conn) {
 	c := &fakeConn{Conn: nc, v: mqtt.V5}
 	l := &link{Conn: nc, in: make([]byte, 4096)}
 	defer func() {
-		b.mu.Lock()
-		delete(b.subs, c)
-		b.mu.Unlock()
+		b.gone(c)
 		nc.Close()
 	}()
 	for {
@@ -119,8 +206,8 @@ func (b *fakeBroker) serve(nc net.Conn) {
 			if p.Parse(0, h.Flags, body) != nil {
 				return
 			}
-			c.v, l.version = p.Version, p.Version
-			c.send(b.connack.Append(nil, c.v))
+			l.version = p.Version
+			b.connect(c, &p)
 			if b.connack.Code != 0 {
 				return
 			}
@@ -135,6 +222,9 @@ func (b *fakeBroker) serve(nc net.Conn) {
 			}
 			b.mu.Lock()
 			b.subs[c] = string(p.Filters[0].Filter)
+			if c.session != nil && code < 0x80 {
+				c.session.filter = b.subs[c]
+			}
 			b.mu.Unlock()
 			c.send((&mqtt.Suback{PacketID: p.PacketID, Codes: []mqtt.ReasonCode{code}}).Append(nil, c.v))
 		case mqtt.PUBLISH:
@@ -152,6 +242,13 @@ func (b *fakeBroker) serve(nc net.Conn) {
 					kind = mqtt.PUBREC
 				}
 				c.send((&mqtt.Ack{Type: kind, PacketID: p.PacketID, Code: b.puback}).Append(nil, c.v))
+			}
+		case mqtt.DISCONNECT:
+			var p mqtt.Disconnect
+			if p.Parse(c.v, h.Flags, body) == nil && p.Props.Has(mqtt.PropSessionExpiry) && p.Props.SessionExpiry == 0 {
+				b.mu.Lock()
+				delete(b.sessions, c.name)
+				b.mu.Unlock()
 			}
 		case mqtt.PUBREC:
 			c.send(appendAck(nil, mqtt.PUBREL, body))
@@ -171,7 +268,14 @@ func (b *fakeBroker) route(p *mqtt.Publish) {
 	if b.drop > 0 && b.messages%b.drop == 0 {
 		return
 	}
-	out := *p
+	for _, s := range b.sessions {
+		if s.conn == nil && matches(s.filter, p.Topic) {
+			if b.kept++; b.spill > 0 && b.kept%b.spill == 0 {
+				continue
+			}
+			s.queue = append(s.queue, mqtt.Publish{QoS: p.QoS, Topic: bytes.Clone(p.Topic), Payload: bytes.Clone(p.Payload)})
+		}
+	}
 	group := 0
 	for c, filter := range b.subs {
 		if rest, ok := strings.CutPrefix(filter, "$share/bench/"); ok {
@@ -180,17 +284,15 @@ func (b *fakeBroker) route(p *mqtt.Publish) {
 				continue
 			}
 		}
-		prefix, wild := strings.CutSuffix(filter, "#")
-		if filter == string(p.Topic) || wild && strings.HasPrefix(string(p.Topic), prefix) {
-			if c.id++; c.id == 0 {
-				c.id = 1
-			}
-			if p.QoS > 0 {
-				out.PacketID = c.id
-			}
-			c.send(out.Append(nil, c.v))
+		if matches(filter, p.Topic) {
+			c.deliver(*p)
 		}
 	}
+}
+
+func matches(filter string, topic []byte) bool {
+	prefix, wild := strings.CutSuffix(filter, "#")
+	return filter == string(topic) || wild && strings.HasPrefix(string(topic), prefix)
 }
 
 // quick is a run of a fraction of a second.

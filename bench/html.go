@@ -55,7 +55,11 @@ func (r *Result) WriteHTML(w io.Writer) error {
 func (r *Result) tiles() (t []tile) {
 	add := func(name, format string, a ...any) { t = append(t, tile{name, fmt.Sprintf(format, a...)}) }
 	if m := r.Messages; m != nil {
-		add("received a second", "%s", number(m.ReceivedRate))
+		if r.Collected != nil {
+			add("acknowledged a second", "%s", number(m.AckedRate))
+		} else {
+			add("received a second", "%s", number(m.ReceivedRate))
+		}
 		add("lost", "%s", number(float64(m.Lost)))
 	} else if c := r.Connections; c != nil {
 		add("connections", "%s", number(float64(c.Opened)))
@@ -71,6 +75,22 @@ func (r *Result) tiles() (t []tile) {
 	}
 	if s := r.Storm; s != nil {
 		add("p99 in the storm", "× %.2f", s.Ratio)
+	}
+	if b := r.Backlog; b != nil {
+		add("waiting messages received a second", "%s", number(b.Rate))
+		add("broker memory at most", "%s", size(float64(b.RSSPeak)))
+		if b.Pairs != nil {
+			add("p99 of the others meanwhile", "× %.2f", b.Pairs.Ratio)
+		}
+	}
+	if t := r.Restart; t != nil {
+		add("until it accepts", "%.3g s", t.AcceptSeconds)
+		add("until all are served", "%.3g s", t.ServedSeconds)
+		add("lost", "%s", number(float64(t.Lost)))
+	}
+	if l := r.AckLatency; l != nil {
+		add("p50 to the acknowledgement", "%s ms", digits(l.P50))
+		add("p99 to the acknowledgement", "%s ms", digits(l.P99))
 	}
 	if l := r.Latency; l != nil {
 		add("p50 latency", "%s ms", digits(l.P50))

@@ -78,7 +78,7 @@ type link struct {
 }
 
 // open makes connection i and sends CONNECT. buffer is what is read from the kernel at a time, 0 for as little as needed.
-func (r *run) open(ctx context.Context, dial DialFunc, i int, id string, clean bool, buffer int) (*link, error) {
+func (r *run) open(ctx context.Context, dial DialFunc, i int, id string, s session, buffer int) (*link, error) {
 	l := &link{sock: &socket{}, version: r.cfg.Version}
 	if buffer > 0 {
 		l.sock.buf = make([]byte, buffer)
@@ -92,7 +92,7 @@ func (r *run) open(ctx context.Context, dial DialFunc, i int, id string, clean b
 	}
 	l.Conn = c
 	l.in = make([]byte, max(buffer, 512))
-	if err := r.hello(l, id, clean); err != nil {
+	if err := r.hello(l, id, s); err != nil {
 		l.Close()
 		return nil, err
 	}
@@ -100,14 +100,14 @@ func (r *run) open(ctx context.Context, dial DialFunc, i int, id string, clean b
 }
 
 // hello is CONNECT and CONNACK.
-func (r *run) hello(l *link, id string, clean bool) error {
+func (r *run) hello(l *link, id string, s session) error {
 	p := mqtt.Connect{
-		Version: l.version, CleanStart: clean, KeepAlive: r.cfg.KeepAlive, ClientID: []byte(id),
+		Version: l.version, CleanStart: s == transient, KeepAlive: r.cfg.KeepAlive, ClientID: []byte(id),
 		HasUsername: r.cfg.Username != "", Username: []byte(r.cfg.Username),
 		HasPassword: r.cfg.Password != nil, Password: r.cfg.Password,
 	}
-	if r.cfg.KeepSession && l.version == mqtt.V5 {
-		p.Props.SessionExpiry = 600
+	if s == persistent && l.version == mqtt.V5 {
+		p.Props.SessionExpiry = sessionExpiry
 		p.Props.Set(mqtt.PropSessionExpiry)
 	}
 	l.SetDeadline(time.Now().Add(handshakeTime))

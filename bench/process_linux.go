@@ -2,6 +2,7 @@ package bench
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -37,6 +38,35 @@ func processRSS(pid int) (int64, error) {
 	}
 	kb, err := strconv.ParseInt(string(f[0]), 10, 64)
 	return kb << 10, err
+}
+
+// processWritten is how many bytes a process has had the disk write: pages of files that it dirtied.
+func processWritten(pid int) (int64, error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/io", pid))
+	if err != nil {
+		return 0, fmt.Errorf("read writes of process %d: %w", pid, err)
+	}
+	_, rest, _ := bytes.Cut(b, []byte("\nwrite_bytes: "))
+	line, _, _ := bytes.Cut(rest, []byte("\n"))
+	return strconv.ParseInt(string(line), 10, 64)
+}
+
+// diskFlushes is how often the disk below a folder was asked to make its cache durable, by anybody.
+func diskFlushes(folder string) (int64, error) {
+	var st unix.Stat_t
+	if err := unix.Stat(folder, &st); err != nil {
+		return 0, fmt.Errorf("find disk of %s: %w", folder, err)
+	}
+	b, err := os.ReadFile(fmt.Sprintf("/sys/dev/block/%d:%d/stat", unix.Major(st.Dev), unix.Minor(st.Dev)))
+	if err != nil {
+		return 0, fmt.Errorf("read flushes: %w", err)
+	}
+	// The 16th number, since Linux 5.5.
+	f := bytes.Fields(b)
+	if len(f) < 16 {
+		return 0, errors.New("read flushes: this kernel does not count them")
+	}
+	return strconv.ParseInt(string(f[15]), 10, 64)
 }
 
 // ownCPU is the processor time of this process.

@@ -3,6 +3,7 @@ package bench
 import (
 	"context"
 	"errors"
+	"math/bits"
 	"sync"
 	"sync/atomic"
 
@@ -24,6 +25,8 @@ type publisher struct {
 	inflight int64 // messages unacknowledged at most, QoS 1 and 2
 	step     int64 // closed loop: room for fewer is not worth waking up for
 
+	times []int64 // closed loop, QoS 1 and 2: when message n was sent, at n modulo its length, a power of two
+
 	mu     sync.Mutex
 	due    int64 // messages due so far, open loop
 	out    []byte
@@ -40,6 +43,7 @@ type publisher struct {
 	acked     atomic.Int64
 	refused   atomic.Uint64
 	refusal   atomic.Uint32 // the first reason code
+	ack       recorder      // the reader's: from a message to the end of its acknowledgement
 	wake      chan struct{}
 }
 
@@ -51,6 +55,7 @@ func newPublisher(t *traffic, i int) *publisher {
 		p.size = max(p.size, len(p.patterns[j].packet))
 	}
 	p.late.to = &t.late
+	p.ack.to = &t.ack[i%len(t.ack)]
 	return p
 }
 
@@ -61,6 +66,9 @@ func (p *publisher) connected(l *link) {
 	p.step = max(1, int64(p.t.cfg.Window)/4)
 	if p.t.cfg.QoS > 0 {
 		p.step = max(1, p.inflight/4)
+		if p.t.cfg.Rate == 0 {
+			p.times = make([]int64, 1<<bits.Len64(uint64(p.inflight)))
+		}
 	}
 }
 
@@ -74,6 +82,9 @@ func (p *publisher) ackRoom() int64 {
 
 // room is how many messages the window takes, closed loop.
 func (p *publisher) room() int64 {
+	if p.t.cfg.Scenario == Offline {
+		return p.ackRoom()
+	}
 	waiting := p.sent.Load()*p.copies - p.delivered.Load() - p.forgiven.Load()
 	window := int64(p.t.cfg.Window)
 	return min(window-max(waiting, 0)/p.copies, p.ackRoom())
@@ -162,6 +173,9 @@ func (p *publisher) saturate(ctx context.Context) error {
 		n := int64(0)
 		for n < room && (n == 0 || len(p.out)+p.size <= batchBytes) {
 			p.add(now, number+n)
+			if p.times != nil {
+				p.times[(number+n)&int64(len(p.times)-1)] = now
+			}
 			n++
 		}
 		measured := n
@@ -189,6 +203,26 @@ func (p *publisher) rouse() {
 	}
 }
 
+// acknowledge counts the latencies of n more acknowledgements. They come in the order of the messages [MQTT-4.6.0-2]; a
+// broker that does otherwise changes the mean by nothing.
+func (p *publisher) acknowledge(n int64) {
+	first, at := p.acked.Load(), int64(p.l.sock.at)
+	// Not more than were sent, whatever the broker says; and what sent says has been written to times.
+	end := min(first+n, p.sent.Load())
+	for k := first; k < end; k++ {
+		var from int64
+		if p.times != nil {
+			from = p.times[k&int64(len(p.times)-1)]
+		} else {
+			from = p.t.dueAt(p.i, k)
+		}
+		if from >= p.t.from {
+			p.ack.add(at - from)
+		}
+	}
+	p.ack.flush()
+}
+
 // run reads acknowledgements until the connection ends.
 func (p *publisher) run() error {
 	var out []byte
@@ -204,6 +238,7 @@ func (p *publisher) run() error {
 		if acks == 0 {
 			return nil
 		}
+		p.acknowledge(acks)
 		after := p.acked.Add(acks)
 		if after/p.step != (after-acks)/p.step {
 			p.rouse()

@@ -11,31 +11,37 @@ import (
 
 // Result is what a run found; its JSON form is an interface for scripts. Times ending in MS are milliseconds.
 type Result struct {
-	Scenario    Scenario  `json:"scenario"`
-	Target      string    `json:"target,omitempty"`
-	Started     time.Time `json:"started"`
-	Seconds     float64   `json:"seconds"` // measured
-	MQTT        string    `json:"mqtt"`
-	TLS         *TLSInfo  `json:"tls,omitempty"`
-	Publishers  int       `json:"publishers,omitempty"`
-	Subscribers int       `json:"subscribers,omitempty"`
-	Topics      int       `json:"topics,omitempty"` // in all
-	QoS         uint8     `json:"qos"`
-	Payload     int       `json:"payload_bytes,omitempty"`
-	Rate        float64   `json:"rate_asked,omitempty"` // a second; absent: closed loop
-	Window      int       `json:"window,omitempty"`
-	Burst       int       `json:"burst,omitempty"`
+	Scenario             Scenario  `json:"scenario"`
+	Target               string    `json:"target,omitempty"`
+	Started              time.Time `json:"started"`
+	Seconds              float64   `json:"seconds"` // measured
+	MQTT                 string    `json:"mqtt"`
+	TLS                  *TLSInfo  `json:"tls,omitempty"`
+	Publishers           int       `json:"publishers,omitempty"`
+	Subscribers          int       `json:"subscribers,omitempty"`
+	Topics               int       `json:"topics,omitempty"` // in all
+	QoS                  uint8     `json:"qos"`
+	Persistent           bool      `json:"persistent,omitempty"` // sessions of subscribers, or of clients where there is but one kind
+	PersistentPublishers bool      `json:"persistent_publishers,omitempty"`
+	Payload              int       `json:"payload_bytes,omitempty"`
+	Rate                 float64   `json:"rate_asked,omitempty"` // a second; absent: closed loop
+	Window               int       `json:"window,omitempty"`
+	Burst                int       `json:"burst,omitempty"`
 
-	Messages    *Messages    `json:"messages,omitempty"`
-	Latency     *Latency     `json:"latency,omitempty"`
-	SentLate    *Latency     `json:"sent_late,omitempty"` // how long after it was due a message left the generator; part of Latency
-	Connections *Connections `json:"connections,omitempty"`
-	First       *Connections `json:"first_connections,omitempty"` // Resume: those without a ticket or session
-	Storm       *StormResult `json:"storm,omitempty"`
-	Broker      *Usage       `json:"broker,omitempty"`
-	Generator   *Usage       `json:"generator,omitempty"`
-	Warnings    []string     `json:"warnings,omitempty"`
-	Series      []Sample     `json:"series,omitempty"`
+	Messages    *Messages      `json:"messages,omitempty"`
+	Latency     *Latency       `json:"latency,omitempty"`
+	AckLatency  *Latency       `json:"acknowledgement,omitempty"` // QoS 1 and 2: to PUBACK or PUBCOMP
+	SentLate    *Latency       `json:"sent_late,omitempty"`       // how long after it was due a message left the generator; part of Latency
+	Connections *Connections   `json:"connections,omitempty"`
+	First       *Connections   `json:"first_connections,omitempty"` // Resume: those without a ticket or session
+	Storm       *Disturbed     `json:"storm,omitempty"`
+	Collected   *Collected     `json:"collected,omitempty"` // Offline
+	Backlog     *BacklogResult `json:"backlog,omitempty"`
+	Restart     *RestartResult `json:"restart,omitempty"`
+	Broker      *Usage         `json:"broker,omitempty"`
+	Generator   *Usage         `json:"generator,omitempty"`
+	Warnings    []string       `json:"warnings,omitempty"`
+	Series      []Sample       `json:"series,omitempty"`
 }
 
 // TLSInfo is what the handshake settled on.
@@ -58,7 +64,8 @@ type Messages struct {
 	SentRate     float64 `json:"sent_per_s"`
 	ReceivedRate float64 `json:"received_per_s"`
 	AckedRate    float64 `json:"acked_per_s,omitempty"`
-	Deliveries   uint64  `json:"deliveries"` // during the measured time
+	Deliveries   uint64  `json:"deliveries"`             // during the measured time
+	Acknowledged uint64  `json:"acknowledged,omitempty"` // likewise
 }
 
 // Connections counts connections and how long each took from its first packet to CONNACK.
@@ -74,11 +81,53 @@ type Connections struct {
 	First   string   `json:"first_failure,omitempty"`
 }
 
-// StormResult compares message latency before and during the storm.
-type StormResult struct {
+// Disturbed compares message latency before and during what befalls the pairs.
+type Disturbed struct {
 	Before *Latency `json:"before"`
 	During *Latency `json:"during"`
 	Ratio  float64  `json:"p99_ratio"`
+}
+
+// Collected is what subscribers that had been away received, of all messages, the measured ones and those before.
+type Collected struct {
+	Messages uint64  `json:"messages"` // that waited
+	Received uint64  `json:"received"`
+	Seconds  float64 `json:"seconds"` // from the first connection to the last message
+	Rate     float64 `json:"received_per_s"`
+	Present  int64   `json:"session_present"` // the broker kept the session
+}
+
+// BacklogResult is a client that came back for a long queue.
+type BacklogResult struct {
+	Messages  int     `json:"messages"` // that waited
+	FillRate  float64 `json:"filled_per_s"`
+	Present   bool    `json:"session_present"`
+	Received  int     `json:"received"`
+	Again     int     `json:"again"` // received before, or overtaken
+	Lost      int     `json:"lost"`
+	First     float64 `json:"first_ms"` // from the first packet to the first message
+	Seconds   float64 `json:"seconds"`  // to the last; 0: it never came
+	Rate      float64 `json:"received_per_s"`
+	RSSBefore int64   `json:"rss_before_bytes,omitempty"`
+	RSSPeak   int64   `json:"rss_peak_bytes,omitempty"` // looked at every 20 ms
+	// Pairs are the other clients.
+	Pairs *Disturbed `json:"pairs,omitempty"`
+}
+
+// RestartResult is a broker that was killed and started again. Times count from the start of the new process.
+type RestartResult struct {
+	Sessions         int     `json:"sessions"`
+	Messages         int     `json:"messages"` // that waited, acknowledged
+	SubscribeSeconds float64 `json:"subscribe_s"`
+	FillSeconds      float64 `json:"fill_s"`
+	AcceptSeconds    float64 `json:"accept_s"` // to the first CONNACK
+	ServedSeconds    float64 `json:"served_s"` // to the last message of the last session
+	Present          int64   `json:"session_present"`
+	Received         int64   `json:"received"`
+	Again            int64   `json:"again"`
+	Lost             int64   `json:"lost"`
+	RSSAccept        int64   `json:"rss_accept_bytes,omitempty"` // after the first CONNACK
+	RSSPeak          int64   `json:"rss_peak_bytes,omitempty"`   // until all were served
 }
 
 // Latency is a distribution in milliseconds.
@@ -98,10 +147,18 @@ type Latency struct {
 type Usage struct {
 	CPUSeconds      float64 `json:"cpu_s"`
 	Cores           float64 `json:"cores"`
-	PerMessage      float64 `json:"cpu_us_per_message,omitempty"` // microseconds for each delivery
+	PerMessage      float64 `json:"cpu_us_per_message,omitempty"` // microseconds for each delivery; Offline: each acknowledgement
 	RSS             int64   `json:"rss_bytes,omitempty"`          // at the end
 	RSSBefore       int64   `json:"rss_before_bytes,omitempty"`
 	BytesConnection float64 `json:"rss_bytes_per_connection,omitempty"`
+	Disk            *Disk   `json:"disk,omitempty"`
+}
+
+// Disk is what went to the disk in the measured time.
+type Disk struct {
+	Written    int64   `json:"written_bytes"`                       // whole pages, by the kernel's count for the process
+	PerMessage float64 `json:"written_bytes_per_message,omitempty"` // as CPU
+	Flushes    int64   `json:"flushes,omitempty"`                   // of the disk, by whomever; Config.Disk
 }
 
 // Sample is one interval of the run.
@@ -151,6 +208,10 @@ func (r *Result) describe(c *Config) {
 		r.MQTT = "5"
 	}
 	r.Rate = c.Rate
+	r.Persistent, r.PersistentPublishers = c.Persistent, c.PersistentPublishers
+	if c.Scenario == Restart {
+		r.Payload = c.Payload
+	}
 	if c.Messages() {
 		r.Publishers, r.Subscribers, r.Topics = c.Publishers, c.Subscribers, c.Publishers*c.Topics
 		r.Payload, r.Window = c.Payload, c.Window
@@ -167,9 +228,16 @@ func (r *Result) finish(c *Config) {
 		if got := m.Received - min(m.Received, m.Doubled); m.Expected > got {
 			m.Lost = m.Expected - got
 		}
+		handled := m.Deliveries
+		if r.Scenario == Offline {
+			handled = m.Acknowledged
+		}
 		for _, u := range []*Usage{r.Broker, r.Generator} {
-			if u != nil && m.Deliveries > 0 {
-				u.PerMessage = u.CPUSeconds * 1e6 / float64(m.Deliveries)
+			if u != nil && handled > 0 {
+				u.PerMessage = u.CPUSeconds * 1e6 / float64(handled)
+				if u.Disk != nil {
+					u.Disk.PerMessage = float64(u.Disk.Written) / float64(handled)
+				}
 			}
 		}
 		if r.Rate > 0 && m.SentRate < 0.95*r.Rate && r.Seconds > 0 && m.Unsent == 0 {
@@ -203,9 +271,15 @@ func (r *run) used(from, to usage) (broker, own *Usage) {
 	if sec <= 0 {
 		return nil, nil
 	}
-	if r.cfg.PID != 0 {
+	if r.pid.Load() != 0 {
 		cpu := (to.broker - from.broker).Seconds()
 		broker = &Usage{CPUSeconds: cpu, Cores: cpu / sec, RSS: to.rss, RSSBefore: from.rss}
+		if from.written >= 0 && to.written >= 0 {
+			broker.Disk = &Disk{Written: to.written - from.written}
+			if from.flushes >= 0 && to.flushes >= 0 {
+				broker.Disk.Flushes = to.flushes - from.flushes
+			}
+		}
 	}
 	if cpu := (to.own - from.own).Seconds(); to.own > 0 {
 		own = &Usage{CPUSeconds: cpu, Cores: cpu / sec}

@@ -19,6 +19,7 @@ type run struct {
 	dial   DialFunc
 	epoch  time.Time
 	result *Result
+	pid    atomic.Int64 // the broker's process; 0: not known, or not running
 
 	connects  Histogram // time from the first packet of TCP to CONNACK
 	connected atomic.Int64
@@ -28,6 +29,7 @@ type run struct {
 func newRun(ctx context.Context, cfg Config) *run {
 	r := &run{cfg: cfg, dial: cfg.Dial, epoch: time.Now(), result: &Result{}}
 	r.ctx, r.cancel = context.WithCancelCause(ctx)
+	r.pid.Store(int64(cfg.PID))
 	return r
 }
 
@@ -96,9 +98,9 @@ func (r *run) each(n int, rate float64, f func(i int) error) error {
 }
 
 // join opens a connection, with its time counted.
-func (r *run) join(dial DialFunc, i int, id string, clean bool, buffer int) (*link, error) {
+func (r *run) join(dial DialFunc, i int, id string, s session, buffer int) (*link, error) {
 	began := time.Now()
-	l, err := r.open(r.ctx, dial, i, id, clean, buffer)
+	l, err := r.open(r.ctx, dial, i, id, s, buffer)
 	if err != nil {
 		return nil, err
 	}
@@ -135,21 +137,32 @@ func (r *run) keepAlive(links []*link) {
 
 // usage is what has been used up to a moment.
 type usage struct {
-	at     time.Duration
-	broker time.Duration // CPU
-	rss    int64
-	own    time.Duration // CPU
+	at      time.Duration
+	broker  time.Duration // CPU
+	rss     int64
+	written int64         // bytes that the broker had the disk write; -1: not known
+	flushes int64         // that the disk was asked for; -1: not known
+	own     time.Duration // CPU
 }
 
 func (r *run) usage() usage {
-	u := usage{own: ownCPU()}
-	if pid := r.cfg.PID; pid != 0 {
+	u := usage{own: ownCPU(), written: -1, flushes: -1}
+	if pid := int(r.pid.Load()); pid != 0 {
 		var err error
 		if u.broker, err = processCPU(pid); err == nil {
 			u.rss, err = processRSS(pid)
 		}
-		if err != nil && r.ctx.Err() == nil {
+		if err != nil && r.ctx.Err() == nil && r.pid.Load() == int64(pid) {
 			r.cancel(fmt.Errorf("the broker has ended: %w", err))
+		}
+		// Of another user's process the kernel does not tell.
+		if n, err := processWritten(pid); err == nil {
+			u.written = n
+		}
+	}
+	if r.cfg.Disk != "" {
+		if n, err := diskFlushes(r.cfg.Disk); err == nil {
+			u.flushes = n
 		}
 	}
 	u.at = time.Since(r.epoch)

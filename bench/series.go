@@ -70,7 +70,7 @@ func (r *run) watch(count func() counts, latency func(*Snapshot)) {
 				Sent: float64(c.sent-last.sent) / sec, Received: float64(c.received-last.received) / sec,
 				Connects: float64(connected-lastConnected) / sec,
 				P50:      ms(diff.Quantile(0.5)), P99: ms(diff.Quantile(0.99)), Max: ms(diff.Max()),
-				Broker: (u.broker - lastUse.broker).Seconds() / sec, RSS: u.rss, Own: (u.own - lastUse.own).Seconds() / sec,
+				Broker: max(u.broker-lastUse.broker, 0).Seconds() / sec, RSS: u.rss, Own: (u.own - lastUse.own).Seconds() / sec,
 			}
 			last, lastUse, lastConnected = c, u, connected
 			before, after = after, before

@@ -3,6 +3,7 @@ package bench
 import (
 	"fmt"
 	"io"
+	"math"
 	"runtime"
 	"strings"
 	"time"
@@ -14,7 +15,9 @@ func (r *Result) WriteText(w io.Writer) error {
 	p.head(r)
 	if m := r.Messages; m != nil {
 		p.line("sent", "%s/s, %s messages in %.3g s", number(m.SentRate), number(float64(m.Sent)), r.Seconds)
-		p.line("received", "%s/s, %s of %s", number(m.ReceivedRate), number(float64(m.Received)), number(float64(m.Expected)))
+		if r.Collected == nil {
+			p.line("received", "%s/s, %s of %s", number(m.ReceivedRate), number(float64(m.Received)), number(float64(m.Expected)))
+		}
 		if r.QoS > 0 {
 			p.line("acknowledged", "%s/s", number(m.AckedRate))
 		}
@@ -26,16 +29,16 @@ func (r *Result) WriteText(w io.Writer) error {
 			p.line("refused", "%s", number(float64(m.Refused)))
 		}
 	}
-	if s := r.Storm; s != nil {
+	p.waited(r)
+	if s := r.disturbed(); s != nil {
 		p.latency("before", s.Before, "from when a message was due")
 		p.latency("during", s.During, "from when a message was due")
-		p.line("storm", "99 %% latency became %.2f times what it was", s.Ratio)
+		p.line(string(r.Scenario), "99 %% latency became %.2f times what it was", s.Ratio)
 	} else if r.Latency != nil {
-		from := "from when a message was due"
-		if r.Latency.Basis == "sent" {
-			from = "from when a message was sent"
-		}
-		p.latency("latency", r.Latency, from)
+		p.latency("latency", r.Latency, "from when a message was "+r.Latency.Basis)
+	}
+	if r.AckLatency != nil {
+		p.latency("ack latency", r.AckLatency, "from when a message was "+r.AckLatency.Basis+" to its acknowledgement")
 	}
 	if r.SentLate != nil {
 		p.latency("sent late", r.SentLate, "this generator's share of it")
@@ -55,6 +58,39 @@ func (r *Result) WriteText(w io.Writer) error {
 		p.line("note", "%s", s)
 	}
 	return p.err
+}
+
+// disturbed is what befell the pairs, nil when nothing did.
+func (r *Result) disturbed() *Disturbed {
+	if r.Backlog != nil {
+		return r.Backlog.Pairs
+	}
+	return r.Storm
+}
+
+// waited is about messages that waited for their receivers.
+func (p *printer) waited(r *Result) {
+	if c := r.Collected; c != nil {
+		p.line("collected", "%s/s, %s of %s that waited, in %.3g s; %s sessions were there",
+			number(c.Rate), number(float64(c.Received)), number(float64(c.Messages)), c.Seconds, number(float64(c.Present)))
+	}
+	if b := r.Backlog; b != nil {
+		p.line("waiting", "%s messages, filled at %s/s", number(float64(b.Messages)), number(b.FillRate))
+		p.line("came back", "%s/s, all in %.3g s, the first after %s ms; %s lost, %s again",
+			number(b.Rate), b.Seconds, digits(b.First), number(float64(b.Lost)), number(float64(b.Again)))
+		if b.RSSPeak > 0 {
+			p.line("memory", "%s before, %s at most", size(float64(b.RSSBefore)), size(float64(b.RSSPeak)))
+		}
+	}
+	if t := r.Restart; t != nil {
+		p.line("made", "%s sessions in %.3g s, %s messages in %.3g s", number(float64(t.Sessions)), t.SubscribeSeconds, number(float64(t.Messages)), t.FillSeconds)
+		p.line("accepts", "after %.3g s", t.AcceptSeconds)
+		p.line("served", "all after %.3g s: %s sessions were there, %s messages; %s lost, %s again",
+			t.ServedSeconds, number(float64(t.Present)), number(float64(t.Received)), number(float64(t.Lost)), number(float64(t.Again)))
+		if t.RSSPeak > 0 {
+			p.line("memory", "%s when it accepted, %s at most", size(float64(t.RSSAccept)), size(float64(t.RSSPeak)))
+		}
+	}
 }
 
 func (r *Result) messages() bool { return r.Messages != nil }
@@ -96,6 +132,18 @@ func (r *Result) Title() string {
 		}
 	case r.Connections != nil:
 		s = append(s, fmt.Sprintf("%d connections", r.Connections.Opened))
+	case r.Restart != nil:
+		s = append(s, fmt.Sprintf("%s sessions, %s messages waiting, QoS %d, %d bytes",
+			number(float64(r.Restart.Sessions)), number(float64(r.Restart.Messages)), r.QoS, r.Payload))
+	}
+	switch {
+	case r.Scenario == Restart || r.Scenario == Offline && !r.PersistentPublishers:
+	case r.Persistent && r.PersistentPublishers:
+		s = append(s, "all sessions persistent")
+	case r.Persistent:
+		s = append(s, "persistent sessions")
+	case r.PersistentPublishers:
+		s = append(s, "publishers' sessions persistent")
 	}
 	s = append(s, "MQTT "+r.MQTT)
 	if r.TLS != nil {
@@ -138,7 +186,11 @@ func (p *printer) usage(label string, u *Usage, r *Result) {
 	}
 	var s []string
 	if u.PerMessage > 0 {
-		s = append(s, fmt.Sprintf("%.3g µs of CPU for each message received", u.PerMessage))
+		what := "received"
+		if r.Scenario == Offline {
+			what = "acknowledged"
+		}
+		s = append(s, fmt.Sprintf("%.3g µs of CPU for each message %s", u.PerMessage, what))
 	}
 	s = append(s, fmt.Sprintf("%.2f of %d cores", u.Cores, runtime.NumCPU()))
 	if u.RSS > 0 {
@@ -148,6 +200,16 @@ func (p *printer) usage(label string, u *Usage, r *Result) {
 		s = append(s, fmt.Sprintf("%s bytes for each connection", number(u.BytesConnection)))
 	}
 	p.line(label, "%s", strings.Join(s, ", "))
+	if d := u.Disk; d != nil && d.Written > 0 {
+		text := size(float64(d.Written)) + " written"
+		if d.PerMessage > 0 {
+			text += fmt.Sprintf(", %s bytes for each message", number(math.Round(d.PerMessage)))
+		}
+		if d.Flushes > 0 {
+			text += fmt.Sprintf(", %s flushes", number(float64(d.Flushes)))
+		}
+		p.line("disk", "%s", text)
+	}
 }
 
 // number writes a count for people: whole, with thousands set apart.

@@ -23,8 +23,10 @@ type traffic struct {
 	stopAt atomic.Int64 // and ends: nothing is due from here on
 	late   Histogram
 
-	// Several of each, so that subscribers on different processors seldom touch the same.
-	lat, latWarm [4]Histogram
+	// From a message to its receivers, and back to its publisher. Several of each, so that subscribers on different processors seldom touch the same.
+	lat, latWarm, ack [4]Histogram
+
+	filled atomic.Int64 // Backlog: messages that wait
 
 	readers sync.WaitGroup
 	closing atomic.Bool
@@ -53,14 +55,32 @@ func (r *run) traffic() error {
 	}
 	defer t.close()
 	t.watch(t.counts, t.latencies)
-	err := t.join()
-	if err != nil {
-		t.unwatch()
+	defer t.unwatch()
+	defer t.forgetAll()
+	if cfg.Scenario == Backlog {
+		if err := t.leaveBacklog(); err != nil {
+			return err
+		}
+	}
+	if err := t.join(); err != nil {
 		return err
 	}
-	err = t.measure()
-	t.unwatch()
-	return err
+	return t.measure()
+}
+
+// forgetAll ends what persistent sessions there are, once their connections have ended.
+func (t *traffic) forgetAll() {
+	cfg := &t.cfg
+	t.close()
+	if cfg.Persistent {
+		t.forget("s", cfg.Subscribers)
+	}
+	if cfg.PersistentPublishers {
+		t.forget("p", cfg.Publishers)
+	}
+	if cfg.Scenario == Backlog {
+		t.forget("b", 1)
+	}
 }
 
 // topic is where publisher i sends its message j, counted modulo Topics.
@@ -92,6 +112,10 @@ func (t *traffic) newSubscriber(i int) *subscriber {
 	s := &subscriber{t: t}
 	s.lat.to = &t.lat[i%len(t.lat)]
 	s.latWarm.to = &t.latWarm[i%len(t.latWarm)]
+	if t.cfg.Scenario == Offline {
+		// How long a message waited for its receiver says nothing of the broker.
+		s.lat.to = s.latWarm.to
+	}
 	switch t.cfg.Scenario {
 	case Shared:
 	case Fanout, Fanin:
@@ -110,18 +134,22 @@ func (t *traffic) join() error {
 	cfg := &t.cfg
 	size := buffer(cfg.Subscribers)
 	err := t.each(cfg.Subscribers, cfg.ConnectRate, func(i int) error {
-		l, err := t.run.join(t.dial, i, name(cfg.ClientID, "s", i), true, size)
+		l, err := t.enter(sessionKind(cfg.Persistent), i, name(cfg.ClientID, "s", i), size)
 		if err != nil {
 			return err
 		}
-		t.subs[i].l = l
+		if cfg.Scenario == Offline {
+			defer l.bye()
+		} else {
+			t.subs[i].l = l
+		}
 		return l.subscribe(t.filter(i), cfg.QoS)
 	})
 	if err != nil {
 		return err
 	}
 	return t.each(cfg.Publishers, cfg.ConnectRate, func(i int) error {
-		l, err := t.run.join(t.dial, cfg.Subscribers+i, name(cfg.ClientID, "p", i), true, 2<<10)
+		l, err := t.enter(sessionKind(cfg.PersistentPublishers), cfg.Subscribers+i, name(cfg.ClientID, "p", i), 2<<10)
 		if err != nil {
 			return err
 		}
@@ -139,18 +167,20 @@ func (t *traffic) measure() error {
 	begin := time.Since(t.epoch) + 20*time.Millisecond
 	from := begin + cfg.Ramp + cfg.Warmup
 	t.from = int64(from)
-	if cfg.Scenario != Storm {
+	if !cfg.disturbed() {
 		t.stopAt.Store(int64(from + cfg.Duration))
 		t.series.mu.Lock()
 		t.series.total = from + cfg.Duration
 		t.series.mu.Unlock()
 	}
-	for i, s := range t.subs {
-		s.l.sock.epoch, s.l.sock.before = t.epoch, s.settle
-		t.read("subscriber "+strconv.Itoa(i), s.run)
-		links = append(links, s.l)
+	for _, s := range t.subs {
+		if s.l != nil {
+			t.receive(s)
+			links = append(links, s.l)
+		}
 	}
 	for i, p := range t.pubs {
+		p.l.sock.epoch = t.epoch
 		t.read("publisher "+strconv.Itoa(i), p.run)
 		links = append(links, p.l)
 	}
@@ -174,18 +204,23 @@ func (t *traffic) measure() error {
 	t.sleep(from)
 	t.series.setPhase("measuring")
 	before, c0 := t.usage(), t.counts()
-	var stormed *storm
-	if cfg.Scenario == Storm {
-		stormed = t.storm(from + cfg.Duration)
+	var disturbed *disturbance
+	if cfg.disturbed() {
+		disturbed = t.disturb(from + cfg.Duration)
 	} else {
 		t.sleep(from + cfg.Duration)
 	}
 	after, c1 := t.usage(), t.counts()
 	t.series.setPhase("draining")
 	t.drain(&senders, stopSending)
+	if cfg.Scenario == Offline && t.ctx.Err() == nil {
+		if err := t.collect(); err != nil {
+			t.cancel(err)
+		}
+	}
 	t.tell(before, after, c0, c1)
-	if stormed != nil {
-		t.tellStorm(stormed)
+	if disturbed != nil {
+		t.tellDisturbance(disturbed)
 	}
 	err := t.cause()
 	// A writer that the broker keeps waiting ends with its connection.
@@ -194,10 +229,24 @@ func (t *traffic) measure() error {
 	if err == nil {
 		err = t.refusals()
 	}
-	if err == nil && stormed != nil {
-		err = stormed.err
+	if err == nil && disturbed != nil {
+		err = disturbed.err
 	}
 	return err
+}
+
+// receive begins to read for a subscriber.
+func (t *traffic) receive(s *subscriber) {
+	s.l.sock.epoch, s.l.sock.before = t.epoch, s.settle
+	t.read("a subscriber", s.run)
+}
+
+// expected is how many deliveries the messages of the measured time shall have.
+func (t *traffic) expected() (n uint64) {
+	for _, p := range t.pubs {
+		n += uint64(p.measured.Load() * p.copies)
+	}
+	return n
 }
 
 // read runs a reader until its connection ends.
@@ -297,9 +346,8 @@ func (t *traffic) drain(senders *sync.WaitGroup, stopSending func()) {
 	})
 	for last, since := uint64(0), time.Now(); t.ctx.Err() == nil; time.Sleep(2 * time.Millisecond) {
 		done := !sending.Load()
-		var expected, got, unacked, moved uint64
+		var got, unacked, moved uint64
 		for _, p := range t.pubs {
-			expected += uint64(p.measured.Load() * p.copies)
 			acked := uint64(p.acked.Load())
 			moved += acked
 			if t.cfg.QoS > 0 {
@@ -310,7 +358,7 @@ func (t *traffic) drain(senders *sync.WaitGroup, stopSending func()) {
 			got += s.measured.Load() - s.doubled.Load()
 			moved += s.received.Load()
 		}
-		if done && got >= expected && unacked == 0 && !t.owing() {
+		if done && (got >= t.expected() || t.cfg.Scenario == Offline) && unacked == 0 && !t.owing() {
 			return
 		}
 		if moved != last {
@@ -339,12 +387,17 @@ func (t *traffic) counts() (c counts) {
 	for _, s := range t.subs {
 		c.received += s.received.Load()
 	}
+	c.sent += uint64(t.filled.Load())
 	return c
 }
 
-// latencies of all messages so far, measured or not.
+// latencies of all messages so far, measured or not; of those that nobody receives yet the acknowledgements'.
 func (t *traffic) latencies(s *Snapshot) {
 	for i := range t.lat {
+		if t.cfg.Scenario == Offline {
+			t.ack[i].AddTo(s)
+			continue
+		}
 		t.lat[i].AddTo(s)
 		t.latWarm[i].AddTo(s)
 	}
@@ -366,8 +419,8 @@ func (t *traffic) tell(before, after usage, c0, c1 counts) {
 		return
 	}
 	m := &Messages{
-		Deliveries: c1.received - c0.received,
-		SentRate:   float64(c1.sent-c0.sent) / sec, ReceivedRate: float64(c1.received-c0.received) / sec, AckedRate: float64(c1.acked-c0.acked) / sec,
+		Deliveries: c1.received - c0.received, Acknowledged: c1.acked - c0.acked,
+		SentRate: float64(c1.sent-c0.sent) / sec, ReceivedRate: float64(c1.received-c0.received) / sec, AckedRate: float64(c1.acked-c0.acked) / sec,
 	}
 	for _, p := range t.pubs {
 		m.Sent += uint64(p.measured.Load())
@@ -382,12 +435,14 @@ func (t *traffic) tell(before, after usage, c0, c1 counts) {
 		m.Doubled += s.doubled.Load()
 	}
 	r.Seconds, r.Messages = sec, m
-	lat, late := &Snapshot{}, &Snapshot{}
+	lat, ack, late := &Snapshot{}, &Snapshot{}, &Snapshot{}
 	for i := range t.lat {
 		t.lat[i].AddTo(lat)
+		t.ack[i].AddTo(ack)
 	}
 	t.late.AddTo(late)
 	r.Latency, r.SentLate = newLatency(lat, t.basis(), true), newLatency(late, "due", false)
+	r.AckLatency = newLatency(ack, t.basis(), true)
 	r.Broker, r.Generator = t.used(before, after)
 	connects := &Snapshot{}
 	t.connects.AddTo(connects)

@@ -31,6 +31,8 @@ type benchOptions struct {
 	json      bool
 	html      string
 	quietLine bool // no progress
+	broker    string
+	process   *benchProcess // restart
 }
 
 func newBenchCmd() *cobra.Command {
@@ -42,6 +44,7 @@ func newBenchCmd() *cobra.Command {
   sealmq bench fanout -n 200 --pid $(pidof mosquitto) mqtt://localhost      as fast as it goes, and what it costs
   sealmq bench idle -n 9000 --pid $PID --cafile ca.pem  memory of a connection
   sealmq bench storm --storm 10000 --html storm.html    how a rush of clients disturbs the others
+  sealmq bench offline -q 1 --window 100 --pid $PID     what it costs to keep messages for clients that are away
 
 Measure a broker, SealMQ or any other. Scenarios:
   pairs     -n publishers, each with a subscriber of its own
@@ -52,6 +55,9 @@ Measure a broker, SealMQ or any other. Scenarios:
   idle      -n connections with a subscription each, and silence
   storm     paced pairs, and then --storm clients connect at once
   resume    -n clients connect, leave and come back with a TLS ticket
+  offline   -n publishers, each with a subscriber that is away; at the end they come
+  backlog   paced pairs, and then a client comes back for --backlog messages
+  restart   -n sessions with messages waiting; --broker is killed and started again
 
 With --rate the load is an open loop: a message's latency counts from when it was
 due, so that no stall stays hidden. Without, each publisher keeps a --window of
@@ -96,11 +102,15 @@ func (o *benchOptions) defineBench(f *pflag.FlagSet) {
 	f.IntVar(&c.Publishers, "publishers", 0, "`N` publishers, where the scenario's own number does not suit")
 	f.IntVar(&c.Subscribers, "subscribers", 0, "`N` subscribers, likewise")
 	f.IntVar(&c.Storm, "storm", 1000, "storm: `N` clients that connect at once")
-	f.BoolVar(&c.KeepSession, "keep-session", false, "resume: with a session and its subscription")
+	f.IntVar(&c.Backlog, "backlog", 0, "backlog, restart: `N` messages waiting (default 200000; restart: 10 for each session)")
+	f.StringVar(&o.broker, "broker", "", "restart: the `COMMAND` that becomes the broker, run by sh; it is killed and started again")
+	f.BoolVar(&c.Persistent, "persistent", false, "receivers' sessions outlive their connections: clean session 0, or a session expiry")
+	f.BoolVar(&c.PersistentPublishers, "persistent-publishers", false, "publishers' sessions likewise")
 	f.IntVar(&c.Parallel, "parallel", 32, "`N` connections being opened at a time")
 	f.Float64Var(&c.ConnectRate, "connect-rate", 0, "`N` connections a second while the clients come in")
 
-	f.IntVar(&c.PID, "pid", 0, "process `ID` of the broker on this machine, for its CPU and memory")
+	f.IntVar(&c.PID, "pid", 0, "process `ID` of the broker on this machine, for its CPU, memory and disk")
+	f.StringVar(&c.Disk, "disk", "", "with --pid: count the flushes of the disk that `FOLDER` is on")
 	f.BoolVar(&o.json, "json", false, "print the result as JSON")
 	f.StringVar(&o.html, "html", "", "write a report with plots to `FILE`")
 	f.BoolVar(&o.quietLine, "no-progress", false, "no progress line on stderr")
@@ -151,6 +161,9 @@ func (o *benchOptions) run(args []string) error {
 	// Collecting seldom costs little here: nothing is allocated for a message.
 	defer debug.SetGCPercent(debug.SetGCPercent(400))
 	line := o.progress()
+	if o.process != nil {
+		defer o.process.stop()
+	}
 	result, err := bench.Run(o.cmd.Context(), o.cfg)
 	line.end()
 	if err != nil {
@@ -214,8 +227,14 @@ func (o *benchOptions) configureBench() (*bench.Dialer, tlsFiles, error) {
 		pairs = append(pairs, name, value)
 	}
 	c.UserProperties = pairs
-	if c.KeepSession && c.Scenario != bench.Resume {
-		return nil, files, usagef("--keep-session is for resume")
+	if c.Scenario == bench.Restart {
+		if o.broker == "" || c.PID != 0 {
+			return nil, files, usagef("restart starts the broker itself: give its command with --broker, and no --pid")
+		}
+		o.process = &benchProcess{command: o.broker, output: o.cmd.ErrOrStderr()}
+		c.Restart = o.process.restart
+	} else if o.broker != "" {
+		return nil, files, usagef("--broker is for restart")
 	}
 	d := &bench.Dialer{Address: net.JoinHostPort(o.host, strconv.Itoa(int(o.port))), WebSocket: o.webSocket}
 	if o.unix != "" {
@@ -228,8 +247,8 @@ func (o *benchOptions) configureBench() (*bench.Dialer, tlsFiles, error) {
 		if err := o.narrowTLS(d.TLS, oneVersion); err != nil {
 			return nil, files, err
 		}
-	} else if c.Scenario == bench.Resume && !c.KeepSession {
-		return nil, files, usagef("resume without TLS needs --keep-session: there is nothing else to come back with")
+	} else if c.Scenario == bench.Resume && !c.Persistent {
+		return nil, files, usagef("resume without TLS needs --persistent: there is nothing else to come back with")
 	}
 	for _, a := range o.local {
 		ip := net.ParseIP(a)

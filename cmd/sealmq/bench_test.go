@@ -22,6 +22,8 @@ func benchServer(t *testing.T) (data string, secure, plain int) {
 	t.Helper()
 	data = t.TempDir()
 	cfg, err := config.Parse("sealmq.toml", []byte(`data = "`+filepath.Join(data, "d")+`"
+[limits]
+max_queued_messages = 1000000
 [[listener]]
 name = "tls"
 address = "127.0.0.1:0"
@@ -70,7 +72,10 @@ func TestBench(t *testing.T) {
 	quick := []string{"-n", "4", "-d", "100ms", "--warmup", "0", "--data", data, "--pid", strconv.Itoa(os.Getpid())}
 	report := filepath.Join(t.TempDir(), "report.html")
 	for _, scenario := range bench.Scenarios {
-		args := append([]string{string(scenario), "-p", strconv.Itoa(secure), "--json", "--html", report, "--storm", "5"}, quick...)
+		if scenario == bench.Restart {
+			continue // TestBenchRestart
+		}
+		args := append([]string{string(scenario), "-p", strconv.Itoa(secure), "--json", "--html", report, "--storm", "5", "--backlog", "500"}, quick...)
 		if scenario == bench.Pairs {
 			args = append(args, "--rate", "200", "-q", "2", "--user-property", "a=b")
 		}
@@ -105,7 +110,11 @@ func TestBenchErrors(t *testing.T) {
 		{"pairs a b", exitUsage, "one scenario and one URL"},
 		{"pairs -q 3", exitUsage, "qos 3"},
 		{"pairs --ramp 1s", exitUsage, "only with a rate"},
-		{"resume --no-tls", exitUsage, "--keep-session"},
+		{"resume --no-tls", exitUsage, "--persistent"},
+		{"restart", exitUsage, "--broker"},
+		{"restart --broker x --pid 1", exitUsage, "no --pid"},
+		{"pairs --broker x", exitUsage, "--broker is for restart"},
+		{"backlog --backlog -1", exitUsage, "backlog"},
 		{"pairs --local here", exitUsage, "not an IP address"},
 		{"pairs --tls-group x", exitUsage, "--tls-group x"},
 		{"pairs -p 1", exitUnreachable, "connection refused"},
