@@ -71,11 +71,13 @@ type Store struct {
 	seq     atomic.Uint64         // of the newest op that can be read
 	trouble atomic.Pointer[error] // what Pebble tries again at present
 
-	failure  atomic.Pointer[error]
-	failing  chan struct{} // closed with failure set
-	loaded   atomic.Bool
-	closeOne sync.Once
-	closeErr error
+	failure   atomic.Pointer[error]
+	failing   chan struct{} // closed with failure set
+	announced sync.Once
+	loaded    atomic.Bool
+	closing   atomic.Bool // Pebble is being closed
+	closeOne  sync.Once
+	closeErr  error
 }
 
 var _ store.Store = (*Store)(nil)
@@ -143,7 +145,7 @@ func (s *Store) open(cfg Config) error {
 
 func (s *Store) options(cfg Config) *pebble.Options {
 	o := &pebble.Options{
-		FS:                          ordered{s.fs, s},
+		FS:                          guarded{s.fs, s},
 		CacheSize:                   cfg.Cache,
 		MemTableSize:                uint64(cfg.WriteBuffer),
 		MemTableStopWritesThreshold: 4,
@@ -242,8 +244,10 @@ func (s *Store) Stats() store.Stats {
 	st := store.Stats{
 		Commits:      s.commits.Load(),
 		BytesWritten: s.fs.Written(),
-		DiskBytes:    int64(s.db.Metrics().DiskSpaceUsage()),
 		FreeBytes:    s.fs.Free(),
+	}
+	if s.failed() == nil { // after a failure Pebble may not answer
+		st.DiskBytes = int64(s.db.Metrics().DiskSpaceUsage())
 	}
 	if q := s.queue; q != nil {
 		q.mu.Lock()
@@ -299,6 +303,7 @@ func (s *Store) release() error {
 		s.abandon()
 		return fmt.Errorf("close store: %w", err)
 	}
+	s.closing.Store(true)
 	if err = s.contain(s.db.Close); err != nil {
 		err = fmt.Errorf("close store: %w", err)
 	}

@@ -1,7 +1,6 @@
 package disk_test
 
 import (
-	"path/filepath"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -12,7 +11,11 @@ import (
 	"github.com/sealmq/sealmq/store/storetest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// noLeaks checks that the test leaves no goroutine. A store that has failed may leave some.
+func noLeaks(t *testing.T) {
+	before := goleak.IgnoreCurrent()
+	t.Cleanup(func() { goleak.VerifyNone(t, before) })
+}
 
 func open(t testing.TB, dir string, o disk.Options) *disk.Store {
 	t.Helper()
@@ -26,29 +29,30 @@ func open(t testing.TB, dir string, o disk.Options) *disk.Store {
 	return s
 }
 
-// opener makes stores on a file system in memory, or in folders of their own.
-func opener(memory bool) storetest.Open {
-	return func(t testing.TB) (store.Store, func() store.Store) {
-		var o disk.Options
-		dir := filepath.Join(t.TempDir(), "store")
-		if memory {
-			o.FS, dir = vfs.NewMem(), "store"
+// opener makes stores on a file system in memory.
+func opener(t testing.TB) (store.Store, func() store.Store) {
+	o, dir := disk.Options{FS: vfs.NewMem()}, "store"
+	s := open(t, dir, o)
+	closeStore := func() {
+		t.Helper()
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
 		}
-		s := open(t, dir, o)
-		closeStore := func() {
-			t.Helper()
-			if err := s.Close(); err != nil {
-				t.Fatal(err)
-			}
-		}
-		t.Cleanup(closeStore)
-		return s, func() store.Store {
-			closeStore()
-			s = open(t, dir, o)
-			return s
-		}
+	}
+	t.Cleanup(closeStore)
+	return s, func() store.Store {
+		closeStore()
+		s = open(t, dir, o)
+		return s
 	}
 }
 
-func TestStore(t *testing.T)          { storetest.Run(t, opener(true)) }
-func TestStoreLingering(t *testing.T) { storetest.RunLingering(t, opener(true)) }
+func TestStore(t *testing.T) {
+	noLeaks(t)
+	storetest.Run(t, opener)
+}
+
+func TestStoreLingering(t *testing.T) {
+	noLeaks(t)
+	storetest.RunLingering(t, opener)
+}

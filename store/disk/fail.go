@@ -3,11 +3,13 @@ package disk
 import (
 	"errors"
 	"fmt"
-	"runtime"
 	"time"
 
 	"github.com/sealmq/sealmq/store"
 )
+
+// errFailed is the error of a log after the one that told why.
+var errFailed = errors.New("it has failed before")
 
 // logger is what Pebble writes to. It is silent about its daily work.
 type logger struct{ s *Store }
@@ -19,12 +21,15 @@ func (l logger) Errorf(format string, args ...any) {
 }
 
 // Fatalf is called when Pebble cannot go on, from any of its goroutines or from ours, and Pebble does not expect it to
-// return: after a failed write to the list of files it would go on as if the write could be repeated. The goroutine ends
-// here, its deferred calls give its locks back, and reading stays possible.
+// return: after a failed write to the list of files it would go on as if the write could be repeated.
 func (l logger) Fatalf(format string, args ...any) {
 	l.s.fail(fmt.Errorf(format, args...))
-	runtime.Goexit()
+	l.s.park()
 }
+
+// park keeps a goroutine for good that Pebble must not get back after a failure. Ending it is no way either: Pebble's
+// deferred calls would unlock what is not locked at that point. Everything that waits for it gives up after failPatience.
+func (s *Store) park() { select {} }
 
 // fail ends the work of the store for good.
 func (s *Store) fail(err error) {
@@ -34,11 +39,18 @@ func (s *Store) fail(err error) {
 	s.fs.GiveUp()
 	close(s.failing)
 	if s.loaded.Load() {
+		s.announce(err)
+	}
+}
+
+// announce tells the program of the failure, once.
+func (s *Store) announce(err error) {
+	s.announced.Do(func() {
 		s.o.Log.Error("store failed", "error", err)
 		if s.o.Fatal != nil {
 			go s.o.Fatal(fmt.Errorf("store failed: %w", err))
 		}
-	}
+	})
 }
 
 // failed returns why the store does not work any more, nil if it does.
@@ -49,39 +61,48 @@ func (s *Store) failed() error {
 	return nil
 }
 
-// contain calls f, which works on the files, on a goroutine of its own: Pebble may end it. A panic becomes an error.
+// contain calls f, which works on the files, on a goroutine of its own: Pebble may keep it. A panic becomes an error.
 func (s *Store) contain(f func() error) error {
 	done := make(chan error, 1)
 	go func() {
-		err := errors.New("it was given up")
+		var err error
 		defer func() {
 			if p := recover(); p != nil {
 				err = fmt.Errorf("panic: %v", p)
-			} else if failed := s.failed(); failed != nil {
-				err = failed
 			}
 			done <- err
 		}()
 		err = f()
 	}()
-	return <-done
+	if err, came := await(s, done); came && err != nil {
+		return err
+	}
+	return s.failed()
+}
+
+// await waits for what may never come once the store has failed: then only for a little longer.
+func await[T any](s *Store, c <-chan T) (v T, came bool) {
+	select {
+	case v = <-c:
+		return v, true
+	case <-s.failing:
+	}
+	patience := time.NewTimer(failPatience)
+	defer patience.Stop()
+	select {
+	case v = <-c:
+		return v, true
+	case <-patience.C:
+		return v, false
+	}
 }
 
 // abandon closes what can be closed of a store that has failed, or was not opened. Pebble may be unable to.
 func (s *Store) abandon() {
 	s.fs.GiveUp()
+	s.closing.Store(true)
 	if s.db != nil {
-		closed := make(chan struct{})
-		go func() {
-			defer close(closed)
-			_ = s.contain(s.db.Close)
-		}()
-		patience := time.NewTimer(5 * failPatience)
-		defer patience.Stop()
-		select {
-		case <-closed:
-		case <-patience.C:
-		}
+		_ = s.contain(s.db.Close)
 	}
 	_ = s.fs.Close()
 }

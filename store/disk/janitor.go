@@ -58,7 +58,7 @@ func (j *janitor) add(todo []ended) {
 
 func (j *janitor) stop() {
 	close(j.quit)
-	<-j.done
+	await(j.s, j.done)
 }
 
 func (j *janitor) stopping() bool {

@@ -53,6 +53,9 @@ func (s *Store) begin(purge []ended) {
 	s.built, s.reported = make(chan struct{}), make(chan struct{})
 	s.running = true
 	s.loaded.Store(true)
+	if err := s.failed(); err != nil {
+		s.announce(err)
+	}
 	go s.build()
 	go s.report()
 	go s.janitor.run()

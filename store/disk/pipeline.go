@@ -353,33 +353,18 @@ func (s *Store) report() {
 // batches yields what the builder hands over and, once the store has failed, what it left behind. It ends when the
 // builder has ended and, if the store has failed, the store is closed.
 func (s *Store) batches(yield func(*batch) bool) {
-	built, failing := s.built, s.failing
-	for built != nil {
+	for {
 		select {
 		case b := <-s.flight:
 			if !yield(b) {
 				return
 			}
-		case <-built:
-			built = nil
-		case <-failing:
-			failing = nil
-			// The builder may hang in what failed. Nothing is lost by waiting a little, it may also just be late.
-			patience := time.NewTimer(failPatience)
-			defer patience.Stop()
-			for built != nil {
-				select {
-				case b := <-s.flight:
-					if !yield(b) {
-						return
-					}
-				case <-built:
-					built = nil
-				case <-patience.C:
-					built = nil
-				}
-			}
+			continue
+		case <-s.built:
+		case <-s.failing:
+			await(s, s.built) // it may just be late; what it hands over meanwhile is in flight
 		}
+		break
 	}
 	s.rest(yield)
 }
