@@ -40,7 +40,7 @@ func drawTreeFilter(t *rapid.T) string {
 	}).Filter(func(s string) bool { return s != "" }).Draw(t, "filter")
 }
 
-// clauses: [MQTT-4.7.2-1]
+// clauses: MQTT5 [MQTT-4.7.2-1] MQTT311 [MQTT-4.7.2-1]
 // Against a plain map and Match: what is set is found by every filter that matches it, once, what is cleared by none, and
 // when all is cleared nothing is left.
 func TestTreeModel(t *testing.T) {

@@ -12,7 +12,6 @@ import (
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/control"
 	"github.com/sealmq/sealmq/store/disk"
-	"github.com/sealmq/sealmq/store/disk/fsys"
 )
 
 func newBackupCmd() *cobra.Command {
@@ -54,6 +53,7 @@ as you keep them, or leave them out with --without-keys and keep them elsewhere.
 			}
 			w := cmd.OutOrStdout()
 			fmt.Fprintf(w, "%s%c holds %s and %d other files, %s\n", filepath.Clean(args[0]), filepath.Separator, describe, len(b.Files), keys)
+			fmt.Fprintf(w, "\nTo go back to it:\n  %s\n", commandLine(append(self(), "restore", filepath.Clean(args[0]), "--data", data)...))
 			return nil
 		},
 	}
@@ -105,22 +105,4 @@ func checkpointOf(dir string) func(string) error {
 		}
 		return errors.Join(s.Backup(to), s.Close())
 	}
-}
-
-// onStore is onData for errors of a store that no broker should have open.
-func onStore(data string, err error) error {
-	var hint interface{ Hint() string }
-	switch {
-	case err == nil:
-		return nil
-	case errors.Is(err, fsys.ErrLocked):
-		hints := []string{"a running broker can be backed up: sealmq backup DIR; look at that folder instead"}
-		if errors.As(err, &hint) {
-			hints = append(hints, hint.Hint())
-		}
-		return withExit(exitFile, err, hints...)
-	case errors.Is(err, disk.ErrNewer):
-		return withExit(exitFile, err, "use the program that wrote it, or a later one")
-	}
-	return onData(data, err)
 }

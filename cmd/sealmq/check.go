@@ -11,19 +11,24 @@ import (
 )
 
 func newCheckCmd() *cobra.Command {
-	return &cobra.Command{
+	var data string
+	cmd := &cobra.Command{
 		Use:   "check [CONFIG]",
-		Short: "Check a configuration file and print what it amounts to",
-		Long: `Check a configuration file and print what it amounts to.
+		Short: "Check a configuration file, or the store of a data folder",
+		Long: `Check a configuration file and print what it amounts to, or, with --data, read
+everything in the store of a data folder or a backup and say what is wrong.
 
   sealmq check sealmq.toml              every error at once, or every key with its value
   sealmq check                          what the broker does without a configuration
   sealmq check sealmq.toml >/dev/null   only errors and warnings
+  sealmq check --data sealmq-data       the store, while no broker runs on it
+  sealmq check --data BACKUP            the same of a backup
 
 Nothing is changed and nothing is listened on. The files that the configuration
-names are read too: a certificate must fit its key.
+names are read too: a certificate must fit its key. What is wrong with a store is
+told with what it means and what helps.
 
-Exit codes: 0 good, 1 errors in the file, 3 the file cannot be read.`,
+Exit codes: 0 good, 1 errors were found, 3 the file or the store cannot be read.`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 1 {
 				return usagef("%s takes one file, got %q", cmd.CommandPath(), args)
@@ -31,6 +36,12 @@ Exit codes: 0 good, 1 errors in the file, 3 the file cannot be read.`,
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if cmd.Flags().Changed("data") {
+				if len(args) > 0 {
+					return usagef("%s takes a file or --data, not both", cmd.CommandPath())
+				}
+				return checkStore(cmd, data)
+			}
 			cfg := config.Default()
 			if len(args) == 1 {
 				var err error
@@ -44,6 +55,8 @@ Exit codes: 0 good, 1 errors in the file, 3 the file cannot be read.`,
 			return cfg.WriteTOML(cmd.OutOrStdout())
 		},
 	}
+	cmd.Flags().StringVar(&data, "data", "", "data `FOLDER` or backup whose store is checked")
+	return cmd
 }
 
 // loadConfig reads a configuration file for a command. What is wrong in it is shown as file:line, ready for editors.

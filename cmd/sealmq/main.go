@@ -64,6 +64,7 @@ func newRootCmd() *cobra.Command {
 		newCheckCmd(),
 		newVersionCmd(),
 	)
+	root.AddCommand(newOwnerCmds()...)
 	root.Version = sealmq.Version() // for --version and -v
 	root.SetVersionTemplate(versionLine())
 	root.InitDefaultCompletionCmd()
