@@ -75,7 +75,6 @@ type Store struct {
 	failing   chan struct{} // closed with failure set
 	announced sync.Once
 	loaded    atomic.Bool
-	closing   atomic.Bool // Pebble is being closed
 	closeOne  sync.Once
 	closeErr  error
 }
@@ -137,6 +136,7 @@ func (s *Store) open(cfg Config) error {
 	}); err != nil {
 		return err
 	}
+	s.fs.Guard(s.fail)
 	if fresh {
 		return s.create()
 	}
@@ -145,7 +145,7 @@ func (s *Store) open(cfg Config) error {
 
 func (s *Store) options(cfg Config) *pebble.Options {
 	o := &pebble.Options{
-		FS:                          guarded{s.fs, s},
+		FS:                          ordered{s.fs},
 		CacheSize:                   cfg.Cache,
 		MemTableSize:                uint64(cfg.WriteBuffer),
 		MemTableStopWritesThreshold: 4,
@@ -303,7 +303,7 @@ func (s *Store) release() error {
 		s.abandon()
 		return fmt.Errorf("close store: %w", err)
 	}
-	s.closing.Store(true)
+	s.fs.Guard(nil)
 	if err = s.contain(s.db.Close); err != nil {
 		err = fmt.Errorf("close store: %w", err)
 	}

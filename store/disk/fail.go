@@ -1,15 +1,11 @@
 package disk
 
 import (
-	"errors"
 	"fmt"
 	"time"
 
 	"github.com/sealmq/sealmq/store"
 )
-
-// errFailed is the error of a log after the one that told why.
-var errFailed = errors.New("it has failed before")
 
 // logger is what Pebble writes to. It is silent about its daily work.
 type logger struct{ s *Store }
@@ -100,7 +96,7 @@ func await[T any](s *Store, c <-chan T) (v T, came bool) {
 // abandon closes what can be closed of a store that has failed, or was not opened. Pebble may be unable to.
 func (s *Store) abandon() {
 	s.fs.GiveUp()
-	s.closing.Store(true)
+	s.fs.Guard(nil)
 	if s.db != nil {
 		_ = s.contain(s.db.Close)
 	}
