@@ -14,8 +14,14 @@ const walCategory = "pebble-wal"
 // back, and nothing can recover from that. Instead fail is told, and the goroutine never comes back; Pebble can then
 // neither be written to nor closed. Failed writes and syncs of the log are told to both; what is applied after them may
 // still panic, from which one can recover. fail may be called more than once, on any goroutine, and must not wait for
-// Pebble.
-func (f *FS) Guard(fail func(error)) { f.guard.Store(&fail) }
+// Pebble. With nil errors reach Pebble again: that is right when it is closed, and nobody writes.
+func (f *FS) Guard(fail func(error)) {
+	if fail == nil {
+		f.guard.Store(nil)
+	} else {
+		f.guard.Store(&fail)
+	}
+}
 
 type guard = atomic.Pointer[func(error)]
 
