@@ -44,7 +44,7 @@ func (s *subscriber) run() {
 func (s *subscriber) resume(ack packet) {
 	s.mute = false
 	s.asked = make(map[uint16]*filter)
-	if !ack.present {
+	if !ack.present || s.inUse == nil { // the first CONNACK may be lost, its session not
 		s.inUse = make(map[uint16]messageID)
 	}
 	for _, f := range s.filters {
