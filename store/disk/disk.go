@@ -68,8 +68,8 @@ type Store struct {
 	running         bool
 
 	commits atomic.Uint64
-	seq     atomic.Uint64         // of the newest op that can be read
-	trouble atomic.Pointer[error] // what Pebble tries again at present
+	seq     atomic.Uint64           // of the newest op that can be read
+	trouble atomic.Pointer[trouble] // what Pebble tries again at present
 
 	failure   atomic.Pointer[error]
 	failing   chan struct{} // closed with failure set

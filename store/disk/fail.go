@@ -120,8 +120,16 @@ func (s *Store) Ready() error {
 	if err := s.fs.Err(); err != nil {
 		return refused(err)
 	}
-	if p := s.trouble.Load(); p != nil {
-		return refused(*p)
+	if err := s.troubled(); err != nil {
+		return refused(err)
+	}
+	return nil
+}
+
+// troubled returns what went wrong with the files a moment ago, and may go wrong again.
+func (s *Store) troubled() error {
+	if t := s.trouble.Load(); t != nil && time.Since(t.at) < troublePace {
+		return t.err
 	}
 	return nil
 }
@@ -134,9 +142,7 @@ func (s *Store) refusal(op *store.Op) error {
 		cause = s.fs.Full()
 	default:
 		if cause = s.fs.Err(); cause == nil {
-			if p := s.trouble.Load(); p != nil {
-				cause = *p
-			}
+			cause = s.troubled()
 		}
 	}
 	if cause == nil {
@@ -148,9 +154,18 @@ func (s *Store) refusal(op *store.Op) error {
 	return s.refuses
 }
 
+// trouble is a failure of work on the files that Pebble repeats.
+type trouble struct {
+	err error
+	at  time.Time
+}
+
+// troublePace is how long after such a failure changes are refused: Pebble tries again sooner when it matters.
+const troublePace = 5 * time.Second
+
 // background is told of work on the files that failed, and that Pebble repeats.
 func (s *Store) background(err error) {
-	if s.trouble.Swap(&err) == nil {
+	if s.trouble.Swap(&trouble{err, time.Now()}) == nil {
 		s.o.Log.Error("store cannot write its files, and tries again", "error", err)
 	}
 }
