@@ -172,7 +172,8 @@ func (s *Store) create() error {
 	b := s.db.NewBatch()
 	defer b.Close()
 	check(b.Set([]byte(metaFormat), []byte{layout, formatVersion}, nil))
-	check(b.Set([]byte(metaApplied), appendApplied(nil, applied{wall: s.o.now().UnixNano()}), nil))
+	s.last = applied{wall: s.o.now().UnixNano()}
+	check(b.Set([]byte(metaApplied), appendApplied(nil, s.last), nil))
 	return s.contain(func() error { return s.commit(b) })
 }
 
