@@ -154,10 +154,11 @@ func (f *Folder) Server(further ...string) (cert *tls.Certificate, issued bool, 
 		return nil, false, err
 	}
 	certFile, keyFile := f.ServerFiles()
-	good := func(c *x509.Certificate) bool {
-		return !slices.ContainsFunc(hosts, func(h string) bool { return !slices.Contains(c.DNSNames, h) })
+	good := func(chain []*x509.Certificate) bool {
+		return len(chain) == 2 && chain[1].Equal(f.ca.above) &&
+			!slices.ContainsFunc(hosts, func(h string) bool { return !slices.Contains(chain[0].DNSNames, h) })
 	}
-	cert, err = f.current(certFile, keyFile, f.ca.broker.cert, good)
+	cert, err = f.current(certFile, keyFile, f.issuers(brokerName, f.ca.BrokerCAs()), good)
 	if cert != nil || err != nil {
 		return cert, false, err
 	}
@@ -168,7 +169,7 @@ func (f *Folder) Server(further ...string) (cert *tls.Certificate, issued bool, 
 	if err := writePair(certFile, keyFile, b); err != nil {
 		return nil, false, err
 	}
-	cert, err = f.current(certFile, keyFile, f.ca.broker.cert, good)
+	cert, err = f.current(certFile, keyFile, f.issuers(brokerName, f.ca.BrokerCAs()), good)
 	if err == nil && cert == nil {
 		err = fmt.Errorf("issue %s: the certificate is not usable", certFile)
 	}
@@ -179,7 +180,7 @@ func (f *Folder) Server(further ...string) (cert *tls.Certificate, issued bool, 
 // third of their life before them; issued tells whether they were written.
 func (f *Folder) Operator() (issued bool, err error) {
 	caFile, certFile, keyFile := f.OperatorFiles()
-	cert, err := f.current(certFile, keyFile, f.ca.device.cert, nil)
+	cert, err := f.current(certFile, keyFile, f.issuers(deviceName, f.ca.DeviceCAs()), nil)
 	if err != nil {
 		return false, err
 	}
@@ -200,9 +201,15 @@ func (f *Folder) Operator() (issued bool, err error) {
 	return true, writeAtomic(caFile, root, 0o644)
 }
 
-// current reads a pair that this CA issued. It returns nil without an error
-// when a fresh pair may take its place, and an error when the files are not ours to replace.
-func (f *Folder) current(certFile, keyFile string, issuer *x509.Certificate, good func(*x509.Certificate) bool) (*tls.Certificate, error) {
+// issuers are the CAs whose certificates are ours, the one that issues first.
+func (f *Folder) issuers(name string, present []*x509.Certificate) []*x509.Certificate {
+	return append(present, retiredCAs(filepath.Join(f.path, "ca"), name)...)
+}
+
+// current reads a pair that one of our issuers signed. It returns nil without an
+// error when a fresh pair may take its place, as it does when the issuer is not
+// the first, and an error when the files are not ours to replace.
+func (f *Folder) current(certFile, keyFile string, issuers []*x509.Certificate, good func([]*x509.Certificate) bool) (*tls.Certificate, error) {
 	foreign := func(path, what string) error {
 		return &hinted{
 			err:  fmt.Errorf("open %s: %s", path, what),
@@ -224,7 +231,8 @@ func (f *Folder) current(certFile, keyFile string, issuer *x509.Certificate, goo
 		return nil, foreign(certFile, err.Error())
 	}
 	leaf := chain[0]
-	if leaf.CheckSignatureFrom(issuer) != nil {
+	by := slices.IndexFunc(issuers, func(c *x509.Certificate) bool { return leaf.CheckSignatureFrom(c) == nil })
+	if by < 0 {
 		return nil, foreign(certFile, "not issued by the CA of this folder")
 	}
 	if err := CheckSecret(filepath.Dir(keyFile)); err != nil {
@@ -241,7 +249,7 @@ func (f *Folder) current(certFile, keyFile string, issuer *x509.Certificate, goo
 	if err != nil {
 		return nil, foreign(keyFile, err.Error())
 	}
-	if !samePublic(leaf, key) || NeedsRenewal(leaf, f.ca.cfg.Now()) || good != nil && !good(leaf) {
+	if by > 0 || !samePublic(leaf, key) || NeedsRenewal(leaf, f.ca.cfg.Now()) || good != nil && !good(chain) {
 		return nil, nil
 	}
 	return newTLS(chain, key), nil
@@ -263,17 +271,25 @@ func writePair(certFile, keyFile string, b *Bundle) error {
 // broker is refused: some clients take a common name for a host name, and would
 // take that device for the broker.
 func (f *Folder) IssueDevice(id, group string) (*Bundle, error) {
-	if err := CheckID(id); err != nil {
-		return nil, err
+	return f.Sign(Request{Kind: Device, ID: id, Group: group})
+}
+
+// Sign is Authority.Sign for clients, which refuses the names of the broker as IssueDevice does.
+func (f *Folder) Sign(r Request) (*Bundle, error) {
+	if r.Kind == "" {
+		return nil, errors.New("issue certificate: no kind of client")
+	}
+	if err := CheckID(r.ID); err != nil {
+		return nil, refuse(CodeIdentity, err)
 	}
 	hosts, err := f.Hosts()
 	if err != nil {
 		return nil, err
 	}
-	if slices.Contains(append(hosts, f.CertifiedHosts()...), strings.ToLower(id)) {
-		return nil, fmt.Errorf("device id %q is a host name of the broker", id)
+	if slices.Contains(append(hosts, f.CertifiedHosts()...), strings.ToLower(r.ID)) {
+		return nil, refuse(CodeIdentity, fmt.Errorf("device id %q is a host name of the broker", r.ID))
 	}
-	return f.ca.IssueClient(Device, id, group)
+	return f.ca.Sign(r)
 }
 
 // File is a file to be written into a bundle's folder.

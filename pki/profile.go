@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
-	"net"
 	"net/url"
 	"strings"
 	"time"
@@ -56,6 +55,14 @@ func CheckID(id string) error {
 	return nil
 }
 
+// checkTenant accepts an id without the separator of identities.
+func checkTenant(tenant string) error {
+	if err := CheckID(tenant); err != nil || strings.Contains(tenant, ":") {
+		return fmt.Errorf("tenant %q: 1 to 64 of A-Z a-z 0-9 . _ - wanted", tenant)
+	}
+	return nil
+}
+
 // urn is the identity in the subject alternative name.
 func urn(tenant string, kind Kind, id string) *url.URL {
 	return &url.URL{Scheme: "urn", Opaque: "mqtts:" + tenant + ":" + string(kind) + ":" + id}
@@ -78,68 +85,33 @@ func caTemplate(name string, pathLen int, life time.Duration, usage []x509.ExtKe
 	}
 }
 
-func leafTemplate(subject pkix.Name, usage x509.ExtKeyUsage, life time.Duration, now time.Time) *x509.Certificate {
-	return &x509.Certificate{
-		Subject:               subject,
-		NotBefore:             now.Add(-backdate),
-		NotAfter:              now.Add(life),
-		KeyUsage:              x509.KeyUsageDigitalSignature,
-		ExtKeyUsage:           []x509.ExtKeyUsage{usage},
-		BasicConstraintsValid: true,
+// signCA completes a CA's template with a serial, and with a key identifier
+// where it has none, lets it end with its parent, and signs it.
+func signCA(t *x509.Certificate, pub crypto.PublicKey, parent *x509.Certificate, key crypto.Signer) (*x509.Certificate, error) {
+	var err error
+	if t.SerialNumber, err = newSerial(); err != nil {
+		return nil, err
 	}
-}
-
-// brokerTemplate repeats every address as a DNS name: Mbed TLS 2 and BearSSL
-// do not look at addresses, other stacks at nothing else.
-func brokerTemplate(hosts []string, now time.Time) *x509.Certificate {
-	cn := hosts[0]
-	if len(cn) > 64 {
-		cn = "sealmq"
-	}
-	t := leafTemplate(pkix.Name{CommonName: cn}, x509.ExtKeyUsageServerAuth, brokerLife, now)
-	var asNames []string
-	for _, h := range hosts {
-		if ip := net.ParseIP(h); ip != nil {
-			if ip4 := ip.To4(); ip4 != nil {
-				ip = ip4
-			}
-			t.IPAddresses = append(t.IPAddresses, ip)
-			asNames = append(asNames, h)
-			continue
+	if t.SubjectKeyId == nil {
+		if t.SubjectKeyId, err = keyID(pub); err != nil {
+			return nil, err
 		}
-		t.DNSNames = append(t.DNSNames, h)
 	}
-	t.DNSNames = append(t.DNSNames, asNames...)
-	return t
+	if parent != nil && t.NotAfter.After(parent.NotAfter) {
+		t.NotAfter = parent.NotAfter // a chain is as short as its shortest part: say so
+	}
+	return signNumbered(t, pub, parent, key)
 }
 
-func clientTemplate(tenant string, kind Kind, id, group string, now time.Time) *x509.Certificate {
-	subject := pkix.Name{CommonName: id, Organization: []string{tenant}}
-	if group != "" {
-		subject.OrganizationalUnit = []string{group}
-	}
-	t := leafTemplate(subject, x509.ExtKeyUsageClientAuth, deviceLife, now)
-	t.URIs = []*url.URL{urn(tenant, kind, id)}
-	return t
-}
-
-// sign completes a template with serial and key identifiers and signs it. A nil
-// parent signs itself. ECDSA with SHA-256 follows from the P-256 issuer.
-func sign(t *x509.Certificate, pub crypto.PublicKey, parent *x509.Certificate, key crypto.Signer) (*x509.Certificate, error) {
-	serial, err := newSerial()
-	if err != nil {
-		return nil, err
-	}
-	t.SerialNumber = serial
-	if t.SubjectKeyId, err = keyID(pub); err != nil {
-		return nil, err
-	}
+// signNumbered signs a template that has its serial and key identifiers. A nil
+// parent signs itself. The algorithm follows from the issuer's key: ECDSA with
+// SHA-256 from P-256.
+func signNumbered(t *x509.Certificate, pub crypto.PublicKey, parent *x509.Certificate, key crypto.Signer) (*x509.Certificate, error) {
 	if parent == nil {
 		parent = t
 		t.AuthorityKeyId = t.SubjectKeyId
-	} else if t.NotAfter.After(parent.NotAfter) {
-		t.NotAfter = parent.NotAfter // a chain is as short as its shortest part: say so
 	}
+	t.SignatureAlgorithm = x509.UnknownSignatureAlgorithm
 	der, err := x509.CreateCertificate(rand.Reader, t, parent, pub, key)
 	if err != nil {
 		return nil, fmt.Errorf("sign certificate %s: %w", t.Subject.CommonName, err)
