@@ -4,6 +4,7 @@ import (
 	"context"
 	"math"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
 	"time"
@@ -48,6 +49,7 @@ func tuneMemory(ctx context.Context) {
 		}
 		before = total
 		if quiet >= 2 && total-freed > max(worthFree, live/4) {
+			runtime.GC() // what a sync.Pool holds survives one collection
 			debug.FreeOSMemory()
 			metrics.Read(m)
 			before, freed = m[1].Value.Uint64(), m[1].Value.Uint64()
