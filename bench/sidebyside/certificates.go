@@ -22,18 +22,20 @@ import (
 // clientName is the common name of the client certificate.
 const clientName = "bench"
 
-// environment is what all brokers get: a folder with certificates, and two ports.
+// environment is what all brokers get: a folder with certificates and for their data, and three ports.
 type environment struct {
-	dir      string
-	tlsPort  int // TLS, no client certificates
-	mtlsPort int // TLS with client certificates
-	roots    *x509.CertPool
-	client   tls.Certificate
+	dir       string
+	tlsPort   int // TLS, no client certificates
+	mtlsPort  int // TLS with client certificates
+	plainPort int // no TLS
+	roots     *x509.CertPool
+	client    tls.Certificate
 }
 
 // newEnvironment makes a CA for this run alone: P-256 keys, a server certificate for localhost, one for all clients.
-func newEnvironment() (*environment, error) {
-	dir, err := os.MkdirTemp("", "sidebyside-")
+// The folder is made in parent, by default the system's for temporary files.
+func newEnvironment(parent string) (*environment, error) {
+	dir, err := os.MkdirTemp(parent, "sidebyside-")
 	if err != nil {
 		return nil, err
 	}
@@ -46,8 +48,7 @@ func newEnvironment() (*environment, error) {
 }
 
 func (e *environment) fill() error {
-	var err error
-	if e.tlsPort, e.mtlsPort, err = freePorts(); err != nil {
+	if err := e.freePorts(); err != nil {
 		return err
 	}
 	ca := &x509.Certificate{
@@ -109,6 +110,9 @@ func (e *environment) issue(name string, c, issuer *x509.Certificate, by crypto.
 	return key, der, os.WriteFile(e.file(name+".key"), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8}), 0o600)
 }
 
+// data is the folder for what a broker keeps on disk.
+func (e *environment) data(broker string) string { return filepath.Join(e.dir, broker+"-data") }
+
 func (e *environment) file(name string) string { return filepath.Join(e.dir, name) }
 
 // dialer is the generator's side of a workload.
@@ -128,17 +132,21 @@ func (e *environment) dialer(w workload) *bench.Dialer {
 		port = e.mtlsPort
 		cfg.Certificates = []tls.Certificate{e.client}
 	}
+	if w.plain {
+		return &bench.Dialer{Address: fmt.Sprintf("127.0.0.1:%d", e.plainPort)}
+	}
 	return &bench.Dialer{Address: fmt.Sprintf("127.0.0.1:%d", port), TLS: cfg}
 }
 
-// freePorts finds two ports that nobody listens on.
-func freePorts() (a, b int, err error) {
-	var l [2]net.Listener
-	for i := range l {
-		if l[i], err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
-			return 0, 0, err
+// freePorts finds ports that nobody listens on.
+func (e *environment) freePorts() error {
+	for _, p := range []*int{&e.tlsPort, &e.mtlsPort, &e.plainPort} {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return err
 		}
-		defer l[i].Close()
+		defer l.Close()
+		*p = l.Addr().(*net.TCPAddr).Port
 	}
-	return l[0].Addr().(*net.TCPAddr).Port, l[1].Addr().(*net.TCPAddr).Port, nil
+	return nil
 }

@@ -19,6 +19,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -32,6 +33,9 @@ type options struct {
 	warmup   time.Duration
 	pause    time.Duration
 	scale    float64
+	backlog  int
+	sessions int
+	dir      string
 	only     *regexp.Regexp
 	all      bool
 	sealmq   string
@@ -65,6 +69,9 @@ func parseFlags(args []string, stderr io.Writer) (*options, error) {
 	f.DurationVar(&o.warmup, "warmup", 2*time.Second, "time before it")
 	f.DurationVar(&o.pause, "pause", 500*time.Millisecond, "time between two runs")
 	f.Float64Var(&o.scale, "scale", 1, "number of clients, times this")
+	f.IntVar(&o.backlog, "backlog", 200_000, "messages waiting in reconnect-backlog")
+	f.IntVar(&o.sessions, "sessions", 100_000, "sessions in restart, with 10 messages waiting for each")
+	f.StringVar(&o.dir, "dir", "", "make the brokers' data folders in this one, on the disk to be measured (default: the system's for temporary files)")
 	only := f.String("only", "", "only workloads whose name matches this regular expression")
 	f.BoolVar(&o.all, "all", false, "also the workloads without a goal")
 	quick := f.Bool("quick", false, "one round, few clients, a fraction of a second: to see that it works")
@@ -83,8 +90,8 @@ func parseFlags(args []string, stderr io.Writer) (*options, error) {
 	if *quick {
 		o.rounds, o.duration, o.warmup, o.pause, o.scale = 1, 300*time.Millisecond, 100*time.Millisecond, 0, 0.02
 	}
-	if o.rounds < 1 || o.duration <= 0 || o.scale <= 0 {
-		return nil, errors.New("rounds, duration and scale must be above 0")
+	if o.rounds < 1 || o.duration <= 0 || o.scale <= 0 || o.backlog < 1 || o.sessions < 1 {
+		return nil, errors.New("rounds, duration, scale, backlog and sessions must be above 0")
 	}
 	var err error
 	if o.only, err = regexp.Compile(*only); err != nil {
@@ -103,7 +110,7 @@ type round struct {
 }
 
 func run(ctx context.Context, o *options, stdout, stderr io.Writer) error {
-	e, err := newEnvironment()
+	e, err := newEnvironment(o.dir)
 	if err != nil {
 		return err
 	}
@@ -112,22 +119,23 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	var chosen []workload
-	for _, w := range workloads(o.scale) {
-		if o.only.MatchString(w.name) && (w.goals() || o.all || o.only.String() != "") {
-			chosen = append(chosen, w)
-		}
-	}
+	chosen := o.choose()
 	if len(chosen) == 0 {
 		return errors.New("no workload has such a name")
 	}
-	page := &page{machine: readMachine(), peers: peers, workloads: chosen, options: o, began: time.Now()}
+	page := &page{machine: readMachine(e.dir), peers: peers, workloads: chosen, options: o, began: time.Now()}
 	var rounds []round
 	for n := range o.rounds {
 		for _, w := range chosen {
+			if w.rounds > 0 && n >= w.rounds {
+				continue
+			}
 			for i := range peers {
 				// Each broker is the first of a round as often as the others.
 				p := &peers[(i+n)%len(peers)]
+				if w.plain && !p.plain() {
+					continue
+				}
 				r := round{Workload: w.name, Broker: p.name, Round: n + 1}
 				r.Result, err = measure(ctx, o, e, p, w)
 				if ctx.Err() != nil {
@@ -158,9 +166,25 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 	return os.WriteFile(o.out, []byte(page.markdown()), 0o644)
 }
 
+// choose is the workloads to run, and those that they are compared with.
+func (o *options) choose() []workload {
+	all := workloads(o.scale, o.backlog, o.sessions)
+	wanted := make(map[string]bool)
+	for _, w := range all {
+		if !o.only.MatchString(w.name) || !w.goals() && !o.all && o.only.String() == "" {
+			continue
+		}
+		wanted[w.name] = true
+		for _, f := range w.figures {
+			wanted[f.base] = true
+		}
+	}
+	return slices.DeleteFunc(all, func(w workload) bool { return !wanted[w.name] })
+}
+
 // measure starts a broker, runs one workload and stops it.
 func measure(ctx context.Context, o *options, e *environment, p *peer, w workload) (*bench.Result, error) {
-	s, err := p.start(ctx, e)
+	s, err := p.start(ctx, e, &w)
 	if err != nil {
 		return nil, err
 	}
@@ -169,8 +193,11 @@ func measure(ctx context.Context, o *options, e *environment, p *peer, w workloa
 		time.Sleep(o.pause)
 	}()
 	cfg := w.config
-	cfg.PID, cfg.Duration, cfg.Warmup = s.pid(), o.duration, o.warmup
-	if cfg.Scenario == bench.Idle {
+	cfg.PID, cfg.Disk, cfg.Duration, cfg.Warmup = s.pid(), e.dir, o.duration, o.warmup
+	switch cfg.Scenario {
+	case bench.Restart:
+		cfg.Restart = s.restart
+	case bench.Idle:
 		// Memory takes a while to settle, and needs no long look.
 		cfg.Warmup, cfg.Duration = 2*o.warmup, min(o.duration, time.Second)
 	}

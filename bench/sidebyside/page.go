@@ -19,9 +19,10 @@ type machine struct {
 	kernel string
 	golang string
 	load   string // load average of a minute before the first run
+	disk   disk
 }
 
-func readMachine() machine {
+func readMachine(dir string) machine {
 	m := machine{cores: runtime.NumCPU(), golang: runtime.Version(), cpu: runtime.GOARCH, system: runtime.GOOS}
 	field := func(file, key, sep string) string {
 		b, _ := os.ReadFile(file)
@@ -48,6 +49,7 @@ func readMachine() machine {
 	if b, err := os.ReadFile("/proc/loadavg"); err == nil {
 		m.load, _, _ = strings.Cut(string(b), " ")
 	}
+	m.disk = readDisk(dir)
 	return m
 }
 
@@ -81,9 +83,10 @@ func (p *page) values(w *workload, f *figure, broker string) []float64 {
 	for i := range v {
 		v[i] = math.NaN()
 	}
+	name, of := f.from(w, broker == p.peers[0].name)
 	for _, r := range p.rounds {
-		if r.Workload == w.name && r.Broker == broker && r.Result != nil && r.Error == "" {
-			v[r.Round-1] = f.of(r.Result)
+		if r.Workload == name && r.Broker == broker && r.Result != nil && r.Error == "" {
+			v[r.Round-1] = of(r.Result)
 		}
 	}
 	return v
@@ -139,6 +142,9 @@ func (p *page) cell(w *workload, f *figure, broker string) string {
 	if p.options.rounds > 1 {
 		text += fmt.Sprintf(" (%s–%s)", f.write(s.low), f.write(s.high))
 	}
+	if f.base != "" && broker != p.peers[0].name {
+		return text
+	}
 	if failed > 0 {
 		text += fmt.Sprintf(", %d failed", failed)
 	}
@@ -152,6 +158,18 @@ func (p *page) failures(w *workload, broker string) (n int) {
 		}
 	}
 	return n
+}
+
+// within is whether SealMQ's own figure stays within its bound.
+func (p *page) within(w *workload, f *figure) string {
+	s, ok := newSpread(p.values(w, f, p.peers[0].name))
+	switch {
+	case !f.limited || !ok:
+		return ""
+	case s.median <= f.limit:
+		return "≤ " + f.write(f.limit) + " ✓"
+	}
+	return "≤ " + f.write(f.limit) + " ✗"
 }
 
 // against is the ratio of the first broker to another, and whether the goal is met.
@@ -188,6 +206,13 @@ func (p *page) markdown() string {
 	line("said. Cells are medians (lowest–highest); ratios are medians of the ratios within each round.\n")
 	line("Generator and brokers share the machine. Where a workload goes as fast as it can, the generator often is the limit for a fast broker:")
 	line("the broker's CPU time for each message is the figure to judge by.\n")
+	line("SealMQ has its store on disk in all rows, as it has unless told otherwise: what it acknowledges to or for a persistent session is synced.")
+	if p.durable() {
+		line("Mosquitto has `persistence` off, as it has by default, but for the rows with persistent sessions; there it writes its state every 30")
+		line("minutes and at its end, so that what it acknowledges is in memory. Bytes are whole pages by the kernel's count for the broker's process,")
+		line("within the measured time; flushes are those of the disk, by whomever.")
+	}
+	line("")
 	if p.options.scale != 1 {
 		line("**The numbers of clients were multiplied by %g.**\n", p.options.scale)
 	}
@@ -195,6 +220,12 @@ func (p *page) markdown() string {
 	line("\n## Machine\n")
 	line("%s, %d cores, %s of memory; %s, Linux %s; load average before the first run %s. Built with %s.",
 		p.machine.cpu, p.machine.cores, p.machine.memory, p.machine.system, p.machine.kernel, p.machine.load, p.machine.golang)
+	if s := p.machine.disk.String(); s != "" {
+		line("Disk of the brokers' data: %s.", s)
+	}
+	if p.machine.disk.volatile() && p.durable() {
+		line("\n**The data was on no disk: the rows with persistent sessions are no measure of anything. Name a folder with --dir.**")
+	}
 	var load float64
 	if _, err := fmt.Sscan(p.machine.load, &load); err == nil && load > 0.5 {
 		line("\n**The machine was not quiet: these numbers are no measure of anything.**")
@@ -213,6 +244,9 @@ func (p *page) markdown() string {
 		if q.config != "" {
 			line("\n%s", strings.TrimSpace(q.config))
 		}
+		if q.durable != "" && p.durable() {
+			line("\n# with persistent sessions also:\n%s", strings.TrimSpace(q.durable))
+		}
 		line("```")
 	}
 	line("\n## Workloads\n\nEach can be run by hand against a broker that listens on port 8883:\n")
@@ -229,6 +263,11 @@ func (p *page) markdown() string {
 		}
 	}
 	return b.String()
+}
+
+// durable tells whether sessions are kept in any of the workloads.
+func (p *page) durable() bool {
+	return slices.ContainsFunc(p.workloads, func(w workload) bool { return w.durable() })
 }
 
 func (p *page) table(line func(string, ...any)) {
@@ -249,12 +288,15 @@ func (p *page) table(line func(string, ...any)) {
 			row := "| "
 			if j == 0 {
 				row += fmt.Sprintf("%s (`%s`)", w.title, w.name)
+				if w.rounds > 0 && w.rounds < p.options.rounds {
+					row += fmt.Sprintf(", %d rounds", w.rounds)
+				}
 			}
 			row += " | " + f.name + " |"
 			for _, q := range p.peers {
 				row += " " + p.cell(w, f, q.name) + " |"
 			}
-			goal := ""
+			goal := p.within(w, f)
 			for _, q := range p.peers[1:] {
 				text, g := p.against(w, f, q.name)
 				row += " " + text + " |"

@@ -5,6 +5,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -33,6 +34,17 @@ func TestSpread(t *testing.T) {
 			t.Errorf("%v: %v %v, want %v %v", c.in, got, ok, c.want, c.ok)
 		}
 	}
+}
+
+func named(t *testing.T, name string) workload {
+	t.Helper()
+	for _, w := range workloads(1, 200_000, 100_000) {
+		if w.name == name {
+			return w
+		}
+	}
+	t.Fatalf("no workload %s", name)
+	return workload{}
 }
 
 // Ratios are taken within a round: a round in which the machine was slow for both says the same as the others.
@@ -65,13 +77,9 @@ func result(cpu, rate float64) *bench.Result {
 
 // The page as a whole: medians, ratios, goals met and missed, a broker that fails.
 func TestPage(t *testing.T) {
-	all := workloads(1)
-	w := all[2]
-	if w.name != "pairs" {
-		t.Fatal(w.name)
-	}
+	w := named(t, "pairs")
 	p := &page{
-		machine: machine{"A processor", 2, "24 GiB", "Debian", "6.1", "go1.26", "0.10"},
+		machine: machine{"A processor", 2, "24 GiB", "Debian", "6.1", "go1.26", "0.10", disk{"/dev/a", "ext4", time.Millisecond}},
 		peers: []peer{
 			{name: "sealmq", command: "/tmp/x/sealmq serve --config $CONFIG", config: "data = \"$DIR\"\n", version: "sealmq 1"},
 			{name: "mosquitto", command: "/usr/sbin/mosquitto -c $CONFIG", config: "persistence false\n", version: "mosquitto 2"},
@@ -131,15 +139,22 @@ func TestPeers(t *testing.T) {
 // Names are distinct, every workload can be run, and its command says so.
 func TestWorkloads(t *testing.T) {
 	names := make(map[string]bool)
+	var based []string
 	for _, scale := range []float64{0.01, 1} {
 		clear(names)
-		for _, w := range workloads(scale) {
+		for _, w := range workloads(scale, 1000, 100) {
 			if names[w.name] || len(w.figures) == 0 {
 				t.Errorf("%s: twice, or without figures", w.name)
 			}
 			names[w.name] = true
 			cfg := w.config
 			cfg.Dial = (&bench.Dialer{}).Dial
+			cfg.Restart = (&server{}).restart
+			for _, f := range w.figures {
+				if f.base != "" {
+					based = append(based, f.base)
+				}
+			}
 			if err := cfg.Validate(); err != nil {
 				t.Errorf("%s: %v", w.name, err)
 			}
@@ -148,16 +163,21 @@ func TestWorkloads(t *testing.T) {
 			}
 		}
 	}
+	for _, base := range based {
+		if !names[base] {
+			t.Errorf("%s is compared with and not there", base)
+		}
+	}
 }
 
 // The certificates made for a comparison hold for what they are made for.
 func TestEnvironment(t *testing.T) {
-	e, err := newEnvironment()
+	e, err := newEnvironment(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer os.RemoveAll(e.dir)
-	if e.tlsPort == e.mtlsPort {
+	if e.tlsPort == e.mtlsPort || e.tlsPort == e.plainPort || e.mtlsPort == e.plainPort {
 		t.Error("two listeners on one port")
 	}
 	for _, name := range []string{"ca.pem", "ca.key", "server.pem", "server.key", "client.pem", "client.key"} {
@@ -168,5 +188,80 @@ func TestEnvironment(t *testing.T) {
 	}
 	if e.client.PrivateKey == nil || len(e.client.Certificate) != 1 {
 		t.Error("no client certificate")
+	}
+}
+
+// A figure with a base compares with what the others did in another workload of the same round; one with a bound of its
+// own needs no others.
+func TestPageOfDurability(t *testing.T) {
+	p := &page{
+		peers:     []peer{{name: "sealmq"}, {name: "mosquitto", config: "x\n", durable: "persistence true\n"}},
+		workloads: []workload{named(t, "pairs-q1"), named(t, "durable-offline"), named(t, "restart")},
+		options:   &options{rounds: 4},
+	}
+	add := func(workload, broker string, n int, r *bench.Result, err string) {
+		p.rounds = append(p.rounds, round{workload, broker, n, r, err})
+	}
+	acked := func(rate float64) *bench.Result { return &bench.Result{Messages: &bench.Messages{AckedRate: rate}} }
+	for n := 1; n <= 4; n++ {
+		add("pairs-q1", "sealmq", n, acked(900_000), "")
+		add("pairs-q1", "mosquitto", n, acked(40_000*float64(n)), "")
+		add("durable-offline", "sealmq", n, acked(100_000*float64(n)), "")
+		add("durable-offline", "mosquitto", n, nil, "it has ended")
+	}
+	add("restart", "sealmq", 1, &bench.Result{Restart: &bench.RestartResult{Sessions: 5, Present: 5, AcceptSeconds: 1.5, ServedSeconds: 2}}, "")
+	add("restart", "mosquitto", 1, &bench.Result{Restart: &bench.RestartResult{Sessions: 5, Lost: 50, AcceptSeconds: 0.5, ServedSeconds: 1}}, "")
+	got := p.markdown()
+	for _, want := range []string{
+		"| messages acknowledged, to others without persistent sessions (`pairs-q1`) | **250 k/s** (100 k/s–400 k/s) | **100 k/s** (40 k/s–160 k/s) | **2.5** × (2.5–2.5) | ≥ 2.5 × ✓ |",
+		"| messages acknowledged | **250 k/s** (100 k/s–400 k/s) | failed | – |",
+		"(`restart`), 3 rounds | time until a client is let in | **1.5 s** (1.5 s–1.5 s) | **0.5 s** (0.5 s–0.5 s) | **3** × (3–3) | ≤ 5 s ✓ |",
+		"| lost | **0 messages** (0 messages–0 messages) | **50 messages** (50 messages–50 messages) |",
+		"≤ 0 messages ✓",
+		"# with persistent sessions also:\npersistence true",
+		"sealmq bench offline -n 100 --window 100 -q 1 -V mqttv311 -d 0s --pid PID --disk DATA --cafile ca.pem",
+		"sealmq bench restart -n 100000 -q 1 --backlog 1000000 --broker COMMAND mqtt://localhost",
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("no %q in\n%s", want, got)
+		}
+	}
+	if p.workloads = p.workloads[:1]; strings.Contains(p.markdown(), "persistence true") {
+		t.Error("a configuration is shown that was not used")
+	}
+	p.workloads, p.machine.disk.kind = []workload{named(t, "restart")}, "tmpfs"
+	if !strings.Contains(p.markdown(), "on no disk") {
+		t.Error("no word about data that was on no disk")
+	}
+}
+
+// Workloads that others are compared with run as well.
+func TestChoose(t *testing.T) {
+	for args, want := range map[string]string{
+		"--only ^durable-offline$": "pairs-q1 durable-offline",
+		"--only restart|^v5$":      "restart v5",
+		"--only nothing":           "",
+	} {
+		o, err := parseFlags(strings.Fields(args), os.Stderr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, w := range o.choose() {
+			got = append(got, w.name)
+		}
+		if strings.Join(got, " ") != want {
+			t.Errorf("%s: %q, want %q", args, got, want)
+		}
+	}
+	o, _ := parseFlags(nil, os.Stderr)
+	var got []string
+	for _, w := range o.choose() {
+		got = append(got, w.name)
+	}
+	for _, name := range []string{"durable-offline", "durable-online", "durable-paced", "durable-paced-offline", "reconnect-backlog", "restart"} {
+		if !slices.Contains(got, name) {
+			t.Errorf("%s does not run unless asked for", name)
+		}
 	}
 }

@@ -22,16 +22,19 @@ type peer struct {
 	name    string
 	command string // run by sh; $TLS_PORT and the others of variables() are replaced in it and in config
 	config  string // written to $CONFIG first, when not empty
+	durable string // and this after it for workloads with persistent sessions
 	ask     string // prints its version; run by sh
 	version string
 }
 
-// sealmqConfig and mosquittoConfig say the same: a TLS listener for everybody, one that wants client certificates,
-// nothing on disk, and queues so long that no workload loses QoS 1 messages.
-const sealmqConfig = `data = "$DIR/sealmq-data"
+// sealmqConfig and mosquittoConfig say the same: a TLS listener for everybody, one that wants client certificates, one
+// without TLS, and queues so long that no workload loses QoS 1 messages. SealMQ has its store on disk, as it has unless it
+// is told otherwise; Mosquitto has nothing on disk, as it has unless it is told otherwise, but for persistent sessions.
+const sealmqConfig = `data = "$DATA/sealmq"
 
 [limits]
-max_queued_messages = 100000
+max_queued_messages = 100000000
+max_queued_bytes = "64GiB"
 
 [[listener]]
 address = "127.0.0.1:$TLS_PORT"
@@ -45,12 +48,20 @@ address = "127.0.0.1:$MTLS_PORT"
 certificate = "$CERT"
 key = "$KEY"
 client_ca = "$CA"
+
+[[listener]]
+address = "127.0.0.1:$PLAIN_PORT"
+tls = false
+anonymous = true
 `
 
-const mosquittoConfig = `persistence false
-allow_anonymous true
+const mosquittoDurable = `persistence true
+persistence_location $DATA/
+`
+
+const mosquittoConfig = `allow_anonymous true
 log_type error
-max_queued_messages 100000
+max_queued_messages 100000000
 
 listener $TLS_PORT 127.0.0.1
 certfile $CERT
@@ -61,6 +72,8 @@ certfile $CERT
 keyfile $KEY
 cafile $CA
 require_certificate true
+
+listener $PLAIN_PORT 127.0.0.1
 `
 
 // variables are what a command and a configuration may speak of.
@@ -69,8 +82,12 @@ func (e *environment) variables(name string) func(string) string {
 		switch v {
 		case "DIR":
 			return e.dir
+		case "DATA":
+			return e.data(name)
 		case "CONFIG":
 			return e.file(name + ".conf")
+		case "PLAIN_PORT":
+			return strconv.Itoa(e.plainPort)
 		case "TLS_PORT":
 			return strconv.Itoa(e.tlsPort)
 		case "MTLS_PORT":
@@ -161,7 +178,7 @@ func (o *options) findPeers(ctx context.Context, e *environment, stderr io.Write
 			// It would become another user, who may not read the key.
 			config = "user root\n" + config
 		}
-		all = append(all, peer{name: "mosquitto", command: mosquitto + " -c $CONFIG", config: config, ask: mosquitto + " -h"})
+		all = append(all, peer{name: "mosquitto", command: mosquitto + " -c $CONFIG", config: config, durable: mosquittoDurable, ask: mosquitto + " -h"})
 	}
 	all = append(all, o.peers...)
 	for i := range all {
@@ -210,44 +227,85 @@ func (p *peer) askVersion(ctx context.Context, e *environment) string {
 	return strings.TrimSpace(string(line))
 }
 
-// server is a broker that runs.
-type server struct {
-	cmd  *exec.Cmd
-	log  string
-	done chan struct{}
+// plain tells whether the broker listens without TLS as well.
+func (p *peer) plain() bool { return strings.Contains(p.command+p.config, "$PLAIN_PORT") }
+
+// configured is the configuration for a workload.
+func (p *peer) configured(w *workload) string {
+	if w.durable() {
+		return p.config + p.durable
+	}
+	return p.config
 }
 
-// start returns when the broker listens.
-func (p *peer) start(ctx context.Context, e *environment) (*server, error) {
+// server is a broker that runs.
+type server struct {
+	name    string
+	command string
+	dir     string
+	log     string
+	cmd     *exec.Cmd
+	done    chan struct{} // closed at its end
+}
+
+// start returns when the broker listens, with nothing in its data folder from earlier runs.
+func (p *peer) start(ctx context.Context, e *environment, w *workload) (*server, error) {
 	expand := e.variables(p.name)
+	if err := errors.Join(os.RemoveAll(e.data(p.name)), os.Mkdir(e.data(p.name), 0o700)); err != nil {
+		return nil, err
+	}
 	if p.config != "" {
-		if err := os.WriteFile(expand("CONFIG"), []byte(os.Expand(p.config, expand)), 0o600); err != nil {
+		if err := os.WriteFile(expand("CONFIG"), []byte(os.Expand(p.configured(w), expand)), 0o600); err != nil {
 			return nil, err
 		}
 	}
-	s := &server{log: e.file(p.name + ".log"), done: make(chan struct{})}
-	log, err := os.Create(s.log)
-	if err != nil {
+	s := &server{name: p.name, command: os.Expand(p.command, expand), dir: e.dir, log: e.file(p.name + ".log")}
+	if err := s.run(); err != nil {
 		return nil, err
 	}
-	defer log.Close()
-	// exec: the process to be measured is the broker, not the shell.
-	s.cmd = exec.Command("sh", "-c", "exec "+os.Expand(p.command, expand))
-	s.cmd.Dir, s.cmd.Stdout, s.cmd.Stderr = e.dir, log, log
-	if err := s.cmd.Start(); err != nil {
-		return nil, fmt.Errorf("start %s: %w", p.name, err)
+	ports := []int{e.tlsPort, e.mtlsPort}
+	if p.plain() {
+		ports = append(ports, e.plainPort)
 	}
-	go func() {
-		s.cmd.Wait()
-		close(s.done)
-	}()
-	for _, port := range []int{e.tlsPort, e.mtlsPort} {
+	for _, port := range ports {
 		if err := s.listening(ctx, port); err != nil {
 			s.stop()
 			return nil, fmt.Errorf("start %s: %w%s", p.name, err, s.lastWords())
 		}
 	}
 	return s, nil
+}
+
+// run starts the process.
+func (s *server) run() error {
+	log, err := os.Create(s.log)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	// exec: the process to be measured is the broker, not the shell.
+	cmd := exec.Command("sh", "-c", "exec "+s.command)
+	cmd.Dir, cmd.Stdout, cmd.Stderr = s.dir, log, log
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("start %s: %w", s.name, err)
+	}
+	done := make(chan struct{})
+	go func() {
+		cmd.Wait()
+		close(done)
+	}()
+	s.cmd, s.done = cmd, done
+	return nil
+}
+
+// restart is a bench.Config.Restart.
+func (s *server) restart(context.Context) (int, error) {
+	s.cmd.Process.Kill()
+	<-s.done
+	if err := s.run(); err != nil {
+		return 0, err
+	}
+	return s.pid(), nil
 }
 
 // listening waits for a port to be open.

@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 
 	"github.com/sealmq/sealmq/bench"
@@ -16,18 +17,22 @@ type workload struct {
 	title   string
 	config  bench.Config
 	mtls    bool
+	plain   bool        // no TLS; only for brokers that listen without
+	rounds  int         // at most; 0: all
+	always  bool        // also when nothing but those with a goal run
 	version uint16      // of TLS; 0: 1.3
 	group   tls.CurveID // 0: as negotiated
 	figures []figure
 }
 
-// figure is one number of a result.
-type figure struct {
-	name string
-	unit string
-	of   func(*bench.Result) float64 // NaN: not there
-	more bool                        // more is better
-	goal float64                     // of SealMQ's ratio to Mosquitto: at most, or with more at least; 0: none
+// durable tells whether the broker has to keep sessions.
+func (w *workload) durable() bool {
+	c := &w.config
+	switch c.Scenario {
+	case bench.Offline, bench.Backlog, bench.Restart:
+		return true
+	}
+	return c.Persistent || c.PersistentPublishers
 }
 
 func (w *workload) goals() bool {
@@ -36,82 +41,15 @@ func (w *workload) goals() bool {
 			return true
 		}
 	}
-	return false
+	return w.always
 }
 
-func cpu(goal float64) figure {
-	return figure{name: "broker CPU a message", unit: "µs", goal: goal, of: func(r *bench.Result) float64 {
-		if r.Broker == nil || r.Broker.PerMessage == 0 {
-			return math.NaN()
-		}
-		return r.Broker.PerMessage
-	}}
-}
-
-func rate(goal float64) figure {
-	return figure{name: "messages received", unit: "/s", goal: goal, more: true, of: func(r *bench.Result) float64 {
-		if r.Messages == nil {
-			return math.NaN()
-		}
-		return r.Messages.ReceivedRate
-	}}
-}
-
-func latency(name string, goal float64, of func(*bench.Latency) float64) figure {
-	return figure{name: name + " latency", unit: "ms", goal: goal, of: func(r *bench.Result) float64 {
-		if r.Latency == nil {
-			return math.NaN()
-		}
-		return of(r.Latency)
-	}}
-}
-
-func p50(goal float64) figure {
-	return latency("p50", goal, func(l *bench.Latency) float64 { return l.P50 })
-}
-
-func p99(goal float64) figure {
-	return latency("p99", goal, func(l *bench.Latency) float64 { return l.P99 })
-}
-
-func memory(goal float64) figure {
-	return figure{name: "memory of a connection", unit: "bytes", goal: goal, of: func(r *bench.Result) float64 {
-		if r.Broker == nil || r.Broker.BytesConnection == 0 {
-			return math.NaN()
-		}
-		return r.Broker.BytesConnection
-	}}
-}
-
-func connection(name, unit string, goal float64, more bool, of func(*bench.Connections) float64) figure {
-	return figure{name: name, unit: unit, goal: goal, more: more, of: func(r *bench.Result) float64 {
-		if r.Connections == nil || r.Connections.Opened == 0 {
-			return math.NaN()
-		}
-		return of(r.Connections)
-	}}
-}
-
-func connectCPU(goal float64) figure {
-	return connection("broker CPU a connection", "ms", goal, false, func(c *bench.Connections) float64 { return c.CPU })
-}
-
-func connectRate(goal float64) figure {
-	return connection("connections", "/s", goal, true, func(c *bench.Connections) float64 { return c.Rate })
-}
-
-// workloads are all of them; scale shrinks the numbers of clients.
-func workloads(scale float64) []workload {
+// workloads are all of them; scale shrinks the numbers of clients, messages waiting and sessions.
+func workloads(scale float64, backlog, sessions int) []workload {
 	n := func(clients int) int { return max(2, int(math.Round(float64(clients)*scale))) }
 	paced := func(qos uint8) bench.Config {
 		return bench.Config{Scenario: bench.Pairs, Clients: n(500), Rate: max(100, 10_000*min(scale, 1)), QoS: qos}
 	}
-	lost := figure{name: "lost", unit: "messages", of: func(r *bench.Result) float64 {
-		if r.Messages == nil {
-			return math.NaN()
-		}
-		return float64(r.Messages.Lost)
-	}}
 	all := []workload{
 		{name: "paced", title: "500 pairs, 10,000 messages a second, QoS 0: every message comes alone",
 			config: paced(0), figures: []figure{cpu(0.85), p50(1), p99(0)}},
@@ -119,7 +57,7 @@ func workloads(scale float64) []workload {
 			config: paced(1), figures: []figure{cpu(0.8), p50(1), p99(0)}},
 		{name: "pairs", title: "100 pairs, as fast as it goes, QoS 0",
 			config: bench.Config{Scenario: bench.Pairs, Clients: n(100)}, figures: []figure{cpu(1.0 / 25), rate(15)}},
-		{name: "pairs-q1", title: "the same with QoS 1",
+		{name: "pairs-q1", title: "100 pairs, as fast as it goes, QoS 1",
 			config: bench.Config{Scenario: bench.Pairs, Clients: n(100), QoS: 1, Window: 100}, figures: []figure{cpu(1.0 / 35), rate(25)}},
 		{name: "fanout", title: "1 publisher to 200 subscribers, as fast as it goes",
 			config: bench.Config{Scenario: bench.Fanout, Clients: n(200), Window: 400}, figures: []figure{cpu(1.0 / 40), rate(30)}},
@@ -134,6 +72,25 @@ func workloads(scale float64) []workload {
 		{name: "connect", title: "3,000 connections opened and closed, key exchange X25519",
 			config: bench.Config{Scenario: bench.Connect, Clients: n(3000), Parallel: 16}, group: tls.X25519, figures: []figure{connectCPU(1), connectRate(0)}},
 
+		{name: "durable-offline", title: "100 publishers, QoS 1, each to the persistent session of a client that is away",
+			config:  bench.Config{Scenario: bench.Offline, Clients: n(100), QoS: 1, Window: 100},
+			figures: slices.Concat([]figure{ackRate(), ackBase(2.5), ackP50(), ackP99()}, onDisk(), []figure{collected(), lost()})},
+		{name: "durable-online", title: "100 pairs, QoS 1, as fast as it goes, the receivers' sessions persistent",
+			config:  bench.Config{Scenario: bench.Pairs, Clients: n(100), QoS: 1, Window: 100, Persistent: true},
+			figures: slices.Concat([]figure{ackRate(), ackBase(5), ackP50(), ackP99(), p99(0)}, onDisk(), []figure{lost()})},
+		{name: "durable-paced", title: "100 pairs, QoS 1, 1,000 messages a second, the receivers' sessions persistent", always: true,
+			config:  bench.Config{Scenario: bench.Pairs, Clients: n(100), QoS: 1, Rate: 1000, Persistent: true},
+			figures: slices.Concat([]figure{ackP50(), ackP99(), p50(0), p99(0)}, onDisk())},
+		{name: "durable-paced-offline", title: "100 publishers, QoS 1, 1,000 messages a second to the persistent sessions of clients that are away", always: true,
+			config:  bench.Config{Scenario: bench.Offline, Clients: n(100), QoS: 1, Rate: 1000},
+			figures: slices.Concat([]figure{ackP50(), ackP99()}, onDisk(), []figure{lost()})},
+		{name: "reconnect-backlog", title: fmt.Sprintf("a client comes back for %s messages, beside 100 pairs with 1,000 messages a second", thousands(n(backlog))), always: true, rounds: 3,
+			config:  bench.Config{Scenario: bench.Backlog, Clients: n(100), QoS: 1, Rate: 1000, Backlog: n(backlog)},
+			figures: backlogFigures()},
+		{name: "restart", title: fmt.Sprintf("%s persistent sessions with %s messages waiting, kill -9 and start, no TLS, MQTT 5", thousands(n(sessions)), thousands(10*n(sessions))), always: true, rounds: 3, plain: true,
+			config:  bench.Config{Scenario: bench.Restart, Clients: n(sessions), QoS: 1, Backlog: 10 * n(sessions), Version: mqtt.V5},
+			figures: restartFigures()},
+
 		{name: "v5", title: "100 pairs, as fast as it goes, MQTT 5 with two user properties",
 			config: bench.Config{Scenario: bench.Pairs, Clients: n(100), Version: mqtt.V5, UserProperties: []string{"unit", "kelvin", "site", "north"}}, figures: []figure{cpu(0), rate(0)}},
 		{name: "tls12", title: "100 pairs, as fast as it goes, TLS 1.2",
@@ -143,7 +100,7 @@ func workloads(scale float64) []workload {
 		{name: "topics", title: "100 pairs with 100 topics each, wildcard subscriptions",
 			config: bench.Config{Scenario: bench.Pairs, Clients: n(100), Topics: 100}, figures: []figure{cpu(0), rate(0)}},
 		{name: "bursts", title: "100 pairs, 50,000 messages a second in bursts of 50",
-			config: bench.Config{Scenario: bench.Pairs, Clients: n(100), Rate: max(500, 50_000*min(scale, 1)), Burst: 50}, figures: []figure{cpu(0), p50(0), p99(0), lost}},
+			config: bench.Config{Scenario: bench.Pairs, Clients: n(100), Rate: max(500, 50_000*min(scale, 1)), Burst: 50}, figures: []figure{cpu(0), p50(0), p99(0), lost()}},
 		{name: "fanout-paced", title: "1 publisher to 500 subscribers, 100 messages a second",
 			config: bench.Config{Scenario: bench.Fanout, Clients: n(500), Rate: 100}, figures: []figure{cpu(0), p50(0), p99(0)}},
 		{name: "storm", title: "50 pairs with 1,000 messages a second while 3,000 clients connect at once",
@@ -181,6 +138,9 @@ func (w *workload) command(o *options) string {
 	add(c.QoS > 0, "-q %d", c.QoS)
 	add(c.Topics > 1, "--topics %d", c.Topics)
 	add(c.Storm > 0, "--storm %d", c.Storm)
+	add(c.Backlog > 0, "--backlog %d", c.Backlog)
+	add(c.Persistent, "--persistent")
+	add(c.PersistentPublishers, "--persistent-publishers")
 	add(c.Parallel > 0, "--parallel %d", c.Parallel)
 	for i := 0; i+1 < len(c.UserProperties); i += 2 {
 		add(true, "--user-property %s=%s", c.UserProperties[i], c.UserProperties[i+1])
@@ -190,7 +150,16 @@ func (w *workload) command(o *options) string {
 	add(w.group == tls.X25519, "--tls-group x25519")
 	add(w.mtls, "--cert client.pem --key client.key")
 	add(c.Messages() || c.Scenario == bench.Idle, "-d %v", o.duration)
-	return s + " --pid PID --cafile ca.pem"
+	if c.Scenario == bench.Restart {
+		s += " --broker COMMAND"
+	} else {
+		s += " --pid PID"
+	}
+	add(w.durable() && c.Scenario != bench.Restart, "--disk DATA")
+	if w.plain {
+		return s + " mqtt://localhost"
+	}
+	return s + " --cafile ca.pem"
 }
 
 // brief is a run in a line.
@@ -198,7 +167,7 @@ func (w *workload) brief(r *round) string {
 	var s []string
 	if r.Result != nil {
 		for _, f := range w.figures {
-			if v := f.of(r.Result); !math.IsNaN(v) {
+			if v := f.of(r.Result); f.base == "" && !math.IsNaN(v) {
 				s = append(s, fmt.Sprintf("%s %s", f.name, f.write(v)))
 			}
 		}
