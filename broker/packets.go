@@ -88,7 +88,7 @@ func (c *Conn) onPublish(flags uint8, body []byte) error {
 		}
 	}
 	if p.QoS > 0 || p.Retain {
-		if err := c.b.store.Ready(); err != nil && c.b.needsStore(&pub) {
+		if err := w.refusal(); err != nil && c.b.needsStore(&pub) {
 			return c.refuseStore(p, name, err)
 		}
 	}

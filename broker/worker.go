@@ -45,6 +45,8 @@ type worker struct {
 	ops       []*store.Op       // to be submitted
 	elided    []*store.Op       // that need not be
 	telling   []*session        // with acknowledgements to tell
+	asked     bool              // refuses is what the store says in this event
+	refuses   error
 }
 
 func newWorker(b *Broker) *worker {
@@ -87,8 +89,17 @@ const maxSpare = 16 << 10
 
 func (w *worker) count(k counter, n uint64) { w.b.counters.add(w.stripe, k, n) }
 
+// refusal returns why the store refuses changes at present, nil if it does not. It is asked once in an event.
+func (w *worker) refusal() error {
+	if !w.asked {
+		w.asked, w.refuses = true, w.b.store.Ready()
+	}
+	return w.refuses
+}
+
 // flush submits what is for the store and writes every session that has something new.
 func (w *worker) flush() {
+	w.asked = false
 	w.submit()
 	for i := 0; i < len(w.dirty); i++ { // grows if a flush makes more work
 		s := w.dirty[i]
