@@ -220,7 +220,7 @@ func TestPageOfDurability(t *testing.T) {
 		"≤ 0 messages ✓",
 		"# with persistent sessions also:\npersistence true",
 		"sealmq bench offline -n 100 --window 100 -q 1 -V mqttv311 -d 0s --pid PID --disk DATA --cafile ca.pem",
-		"sealmq bench restart -n 100000 -q 1 --backlog 1000000 --broker COMMAND mqtt://localhost",
+		"sealmq bench restart -n 100000 -q 1 --backlog 1000000 --parallel 256 --broker COMMAND mqtt://localhost",
 	} {
 		if !strings.Contains(got, want) {
 			t.Errorf("no %q in\n%s", want, got)

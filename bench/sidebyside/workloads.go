@@ -88,7 +88,7 @@ func workloads(scale float64, backlog, sessions int) []workload {
 			config:  bench.Config{Scenario: bench.Backlog, Clients: n(100), QoS: 1, Rate: 1000, Backlog: n(backlog)},
 			figures: backlogFigures()},
 		{name: "restart", title: fmt.Sprintf("%s persistent sessions with %s messages waiting, kill -9 and start, no TLS, MQTT 5", thousands(n(sessions)), thousands(10*n(sessions))), always: true, rounds: 3, plain: true,
-			config:  bench.Config{Scenario: bench.Restart, Clients: n(sessions), QoS: 1, Backlog: 10 * n(sessions), Version: mqtt.V5},
+			config:  bench.Config{Scenario: bench.Restart, Clients: n(sessions), QoS: 1, Backlog: 10 * n(sessions), Parallel: 256, Version: mqtt.V5},
 			figures: restartFigures()},
 
 		{name: "v5", title: "100 pairs, as fast as it goes, MQTT 5 with two user properties",
