@@ -22,6 +22,7 @@ const (
 	Acked                       // Positions: the client has them, or they were dropped
 	Recorded                    // Positions: QoS 2 messages that the client has answered with PUBREC
 	Released                    // PacketID: the client's PUBREL ends the life of a QoS 2 packet identifier
+	PutRecord                   // Record: a small value that another part of the program keeps; no session
 )
 
 // Op is one durable change. Whoever submits it must not change it afterwards; its placements may be acknowledged.
@@ -44,13 +45,16 @@ type Op struct {
 	Subscriptions []Subscription
 	Filters       []string
 	Positions     []uint64
+	Record        *Record
 
 	// Linger is how long a Publish may wait for the acknowledgements of all its receivers, which make writing it
 	// unnecessary. A later op of the same Lane ends the wait, since a lane's ops are made durable in their order.
 	Linger time.Duration
 	Lane   *Lane // nil: no order is asked for beyond that of Submit
 
-	// Wait is the submitter's own; the store does not look at it.
+	// Wait is the submitter's own; the store does not look at it, but may let ops wait for company that have none. The
+	// broker, which is the Handler, sends what Committed tells of an op to a Wait that is a chan error: the channel must
+	// have room, since the broker does not wait.
 	Wait any
 
 	open  atomic.Int32 // placements not acknowledged

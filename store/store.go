@@ -24,6 +24,11 @@ type Store interface {
 	// were never written, or are acknowledged, are left out. It fails when what is stored cannot be read or is damaged.
 	Fetch(dst []Queued, s SessionID, from, below uint64, max int, maxBytes int64) ([]Queued, error)
 
+	// Records calls fn with the records whose keys begin with prefix, in the order of their keys, until fn returns false.
+	// Those of ops that were submitted and not committed may be among them. The value is valid until fn returns and must
+	// not be changed; fn must not call the store. It may block on the disk, and fails as Fetch does.
+	Records(prefix string, fn func(key string, value []byte) bool) error
+
 	// Ready returns nil, or why ops are refused at present: an error that wraps ErrDegraded. It is cheap.
 	Ready() error
 

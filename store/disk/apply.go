@@ -83,6 +83,9 @@ func (a *applier) apply(b *pebble.Batch, op *store.Op) {
 	case store.PutSession:
 		a.putSession(b, op.State)
 		return
+	case store.PutRecord:
+		a.putRecord(b, op.Record)
+		return
 	}
 	se := a.s.sessions[op.Session]
 	if se == nil {

@@ -36,6 +36,7 @@ type Summary struct {
 	Queued        int // queue entries
 	Shared        int // messages with entries in several queues
 	Retained      int
+	Records       int // small values of other parts of the program
 	Problems      int
 
 	// Leftovers are values that nothing refers to any more: of ended sessions, and messages that everybody has. A running
@@ -116,7 +117,7 @@ func (a *audit) run() {
 		f    func(key, value []byte)
 	}{
 		{kindWill, a.will}, {kindFilter, a.filter}, {kindReceived, a.received}, {kindMessage, a.message}, {kindQueue, a.entry},
-		{kindRecorded, a.recorded}, {kindRetained, a.retained},
+		{kindRecorded, a.recorded}, {kindRetained, a.retained}, {kindRecord, a.record},
 	} {
 		a.each(k.kind, k.f)
 	}
@@ -152,7 +153,7 @@ func (a *audit) each(kind byte, f func(key, value []byte)) {
 
 // unknown looks for keys of no kind.
 func (a *audit) unknown() {
-	kinds := []byte{kindMeta, kindFilter, kindReceived, kindMessage, kindRecorded, kindQueue, kindRetained, kindSession, kindWill, kindPurge}
+	kinds := []byte{kindMeta, kindFilter, kindReceived, kindRecord, kindMessage, kindRecorded, kindQueue, kindRetained, kindSession, kindWill, kindPurge}
 	var from []byte
 	for _, k := range append(kinds, 0) {
 		to := []byte{k}

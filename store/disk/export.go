@@ -31,10 +31,11 @@ const (
 	Sessions Contents = "sessions" // with their subscriptions and wills
 	Queues   Contents = "queues"   // what waits in the queues of sessions
 	Retained Contents = "retained"
+	Records  Contents = "records" // what other parts of the program keep: devices, keys of accounts
 )
 
 // Export writes what the store in dir holds to w, for people to look at: a JSON object a line, whose member "kind" is
-// session, queued or retained. The errors are those of Check, and that of the first value that is damaged. The store is
+// session, queued, retained or record. The errors are those of Check, and that of the first value that is damaged. The store is
 // not changed.
 func Export(dir string, what Contents, w io.Writer) error {
 	r, err := openReader(dir)
@@ -52,6 +53,8 @@ func Export(dir string, what Contents, w io.Writer) error {
 		err = x.queues()
 	case Retained:
 		err = x.retained()
+	case Records:
+		err = x.records()
 	default:
 		return fmt.Errorf("export %q: no such contents", what)
 	}

@@ -134,10 +134,20 @@ func (s *Store) troubled() error {
 	return nil
 }
 
+// urgentRecord is the size up to which a record may use the reserve: a revocation has to be possible when space is low.
+const urgentRecord = 4 << 10
+
 // refusal returns why an op cannot be done at present. What frees space, or ends what has begun, may use the reserve.
 func (s *Store) refusal(op *store.Op) error {
 	var cause error
 	switch op.Kind {
+	case store.PutRecord:
+		if err := op.CheckRecord(); err != nil {
+			return err
+		}
+		if cause = s.fs.Full(); len(op.Record.Value) > urgentRecord {
+			cause = s.fs.Err()
+		}
 	case store.EndSession, store.Acked, store.Recorded, store.Released, store.Unsubscribe, store.PutSession:
 		cause = s.fs.Full()
 	default:

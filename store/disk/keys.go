@@ -19,6 +19,7 @@ const (
 	kindMessage  = 'm' // number: a message that several queues refer to
 	kindRetained = 'r' // topic: its retained message
 	kindPurge    = 'x' // session: it has ended, and is being removed
+	kindRecord   = 'k' // key of a record: its value
 )
 
 const (
@@ -49,6 +50,8 @@ func kindName(kind byte) string {
 		return "retained message"
 	case kindPurge:
 		return "ended session"
+	case kindRecord:
+		return "record"
 	}
 	return "unknown value"
 }

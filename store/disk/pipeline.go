@@ -80,7 +80,7 @@ func newQueue(now func() time.Duration) *queue {
 
 // lazy reports whether nobody waits for op.
 func lazy(op *store.Op) bool {
-	return op.Wait == nil && (op.Kind == store.Acked || op.Kind == store.PutSession)
+	return op.Wait == nil && (op.Kind == store.Acked || op.Kind == store.PutSession || op.Kind == store.PutRecord)
 }
 
 func (q *queue) submit(ops []*store.Op) {
@@ -184,6 +184,9 @@ func (q *queue) cut(b *batch) {
 		bytes += 64 * int64(1+len(op.Placements)+len(op.Positions))
 		if op.Message != nil {
 			bytes += op.Message.Size()
+		}
+		if op.Record != nil {
+			bytes += int64(len(op.Record.Key) + len(op.Record.Value))
 		}
 	}
 	if n == len(q.pending) {

@@ -18,12 +18,19 @@ type Store struct {
 	mu       sync.Mutex
 	sessions map[store.SessionID]*session
 	retained map[string]*store.Message
+	records  map[string][]byte
 	stats    store.Stats
 	loaded   time.Time // for the first time
 
-	told [][]*store.Op // batches still to be told, in order
-	busy bool          // somebody tells them
-	idle sync.Cond     // busy has become false
+	told []told    // still to be told, in order
+	busy bool      // somebody tells them
+	idle sync.Cond // busy has become false
+}
+
+// told is a batch of ops with what has become of them.
+type told struct {
+	ops []*store.Op
+	err error
 }
 
 type session struct {
@@ -42,7 +49,8 @@ type queued struct {
 
 // New returns an empty store.
 func New() *Store {
-	s := &Store{sessions: make(map[store.SessionID]*session), retained: make(map[string]*store.Message)}
+	s := &Store{sessions: make(map[store.SessionID]*session), retained: make(map[string]*store.Message),
+		records: make(map[string][]byte)}
 	s.idle.L = &s.mu
 	return s
 }
@@ -74,19 +82,31 @@ func (s *Store) Load(h store.Handler) (time.Duration, error) {
 func (s *Store) Submit(ops ...*store.Op) {
 	s.mu.Lock()
 	var done []*store.Op
+	flush := func(err error) {
+		if len(done) > 0 {
+			s.told = append(s.told, told{done, err})
+			done = nil
+		}
+	}
 	for _, op := range ops {
 		if op.Kind == store.Publish {
 			s.stats.Messages++
 		}
-		if op.Take() {
-			s.apply(op)
-			done = append(done, op)
-		} else {
+		if !op.Take() {
 			s.stats.Elided++
+			continue
 		}
+		if err := op.CheckRecord(); err != nil {
+			flush(nil)
+			done = append(done, op)
+			flush(err)
+			continue
+		}
+		s.apply(op)
+		done = append(done, op)
 	}
 	s.stats.Commits++
-	s.told = append(s.told, done)
+	flush(nil)
 	if !s.busy {
 		s.busy = true
 		go s.tell()
@@ -102,7 +122,7 @@ func (s *Store) tell() {
 		next := s.told[0]
 		s.told = s.told[1:]
 		s.mu.Unlock()
-		s.h.Committed(next, nil)
+		s.h.Committed(next.ops, next.err)
 		s.mu.Lock()
 	}
 	s.busy = false
@@ -113,6 +133,9 @@ func (s *Store) tell() {
 func (s *Store) apply(op *store.Op) {
 	se := s.sessions[op.Session]
 	switch op.Kind {
+	case store.PutRecord:
+		s.putRecord(op.Record)
+		return
 	case store.PutSession:
 		if se == nil {
 			se = &session{subs: make(map[string]store.Subscription), received: make(map[uint16]bool)}

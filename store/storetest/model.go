@@ -15,6 +15,7 @@ import (
 type Model struct {
 	Sessions map[store.SessionID]*ModelSession
 	Retained map[string]*store.Message
+	Records  map[string][]byte
 	spared   map[*store.Placement]bool
 }
 
@@ -29,7 +30,7 @@ type ModelSession struct {
 // NewModel returns an empty model.
 func NewModel() *Model {
 	return &Model{Sessions: map[store.SessionID]*ModelSession{}, Retained: map[string]*store.Message{},
-		spared: map[*store.Placement]bool{}}
+		Records: map[string][]byte{}, spared: map[*store.Placement]bool{}}
 }
 
 // Spare notes that a placement was acknowledged before it was written. It must be called before Apply of its op.
@@ -40,6 +41,9 @@ func (m *Model) Apply(op *store.Op) {
 	switch op.Kind {
 	case store.Publish:
 		m.publish(op)
+		return
+	case store.PutRecord:
+		m.putRecord(op.Record)
 		return
 	case store.PutSession:
 		s := m.Sessions[op.State.ID]
@@ -194,8 +198,11 @@ func (m *Model) CheckLoaded(r *Recorder) string {
 	return ""
 }
 
-// CheckQueues returns how what a store has in its queues differs from the model, "" if it does not.
+// CheckQueues returns how what a store has in its queues and records differs from the model, "" if it does not.
 func (m *Model) CheckQueues(s store.Store) string {
+	if d := m.CheckRecords(s, ""); d != "" {
+		return d
+	}
 	for id := range m.Sessions {
 		if d := m.CheckFetch(s, id, 0, 1<<63, 1<<30, 1<<60); d != "" {
 			return d

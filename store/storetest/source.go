@@ -89,6 +89,8 @@ func (s *Source) op(kind int) *store.Op {
 		}
 	case 12:
 		return &store.Op{Kind: store.Released, Session: id, PacketID: uint16(1 + s.intn(5))}
+	case 13:
+		return s.record()
 	default:
 		return s.publish(id)
 	}

@@ -21,7 +21,8 @@ func Run(t *testing.T, open Open) {
 		test func(*testing.T, *harness)
 	}{
 		{"Fields", fields}, {"FetchBounds", fetchBounds}, {"Order", order}, {"Elision", elision}, {"Ended", ended}, {"Wills", wills},
-		{"RetainedMessages", retained}, {"Received", received}, {"Recorded", recorded}, {"Shared", shared}, {"SubmitInside", submitInside},
+		{"RetainedMessages", retained}, {"Received", received}, {"Recorded", recorded}, {"Shared", shared}, {"Records", records}, {"RecordLimits", recordLimits},
+		{"SubmitInside", submitInside},
 		{"Drain", drain}, {"Concurrency", concurrency}, {"Stats", stats},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.test(t, newHarness(t, open)) })
