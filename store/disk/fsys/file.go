@@ -50,7 +50,7 @@ func (x *file) Write(p []byte) (int, error) {
 			return err
 		})
 	}
-	return n, err
+	return n, x.fs.ended(x.urgency, err)
 }
 
 func (x *file) WriteAt(p []byte, off int64) (int, error) {
@@ -64,7 +64,7 @@ func (x *file) WriteAt(p []byte, off int64) (int, error) {
 			return err
 		})
 	}
-	return n, err
+	return n, x.fs.ended(x.urgency, err)
 }
 
 // Preallocate is a wish, which a full file system does not grant; the write that needs the space will wait for it.
@@ -88,6 +88,14 @@ func (x *file) SyncTo(n int64) (bool, error) {
 func (x *file) synced(err error) error {
 	if err != nil && isFull(err) && x.urgency != never {
 		x.fs.space.refused(x.urgency == long)
+	}
+	return x.fs.ended(x.urgency, err)
+}
+
+// pace holds back the error of a table for a moment: Pebble tries again at once, for as long as it takes.
+func pace(u urgency, err error) error {
+	if err != nil && u == briefly {
+		time.Sleep(brief / 10)
 	}
 	return err
 }

@@ -5,8 +5,9 @@
 //
 //	fs := fsys.Wrap(vfs.Default, fsys.Options{Dir: dir, MinFree: 256 << 20, OnChange: …})
 //	err := fs.Start()                           // folder, modes, lock, ballast
+//	fs.GuardOpen(fail)                          // what must be done when files cannot be written
 //	db, err := pebble.Open(dir, &pebble.Options{FS: fs, …})
-//	fs.Guard(fail)                              // what must be done when the log cannot be written
+//	fs.Guard(fail)                              // and from now on the log
 //	…
 //	fs.GiveUp()                                 // optional: whoever waits for space, fails
 //	err = db.Close()
@@ -79,6 +80,7 @@ type FS struct {
 	ballast ballast
 	given   atomic.Bool
 	guard   guard
+	opening atomic.Bool
 	lock    io.Closer // from Start to Close
 	locked  atomic.Bool
 }
@@ -225,7 +227,8 @@ func (f *FS) Link(oldname, newname string) error {
 
 // Rename renames a file.
 func (f *FS) Rename(oldname, newname string) error {
-	return f.persist(newname, vfs.WriteCategoryUnspecified, func() error { return f.base.Rename(oldname, newname) })
+	err := f.persist(newname, vfs.WriteCategoryUnspecified, func() error { return f.base.Rename(oldname, newname) })
+	return f.ended(f.urgencyOf(newname, vfs.WriteCategoryUnspecified), err)
 }
 
 // Remove removes a file or an empty folder.
@@ -313,7 +316,7 @@ func (f *FS) wrap(name string, c vfs.DiskWriteCategory, x vfs.File, err error) (
 		if c == walCategory {
 			f.stop(err)
 		}
-		return nil, err
+		return nil, f.ended(f.urgencyOf(name, c), err)
 	}
 	w := file{x, f, f.urgencyOf(name, c)}
 	if c == walCategory {

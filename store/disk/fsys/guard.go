@@ -16,6 +16,7 @@ const walCategory = "pebble-wal"
 // still panic, from which one can recover. fail may be called more than once, on any goroutine, and must not wait for
 // Pebble. With nil errors reach Pebble again: that is right when it is closed, and nobody writes.
 func (f *FS) Guard(fail func(error)) {
+	f.opening.Store(false)
 	if fail == nil {
 		f.guard.Store(nil)
 	} else {
@@ -24,6 +25,21 @@ func (f *FS) Guard(fail func(error)) {
 }
 
 type guard = atomic.Pointer[func(error)]
+
+// GuardOpen is Guard for the time while Pebble opens: when that fails late, Pebble takes down what its goroutines are
+// still using. Every failed change of files other than tables is told to fail, and does not come back.
+func (f *FS) GuardOpen(fail func(error)) {
+	f.Guard(fail)
+	f.opening.Store(true)
+}
+
+// ended returns the error of a change, or keeps it from Pebble while that opens.
+func (f *FS) ended(u urgency, err error) error {
+	if err != nil && u == long && f.opening.Load() {
+		f.stop(err)
+	}
+	return pace(u, err)
+}
 
 // tell reports that the log has failed.
 func (f *FS) tell(err error) {
