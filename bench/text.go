@@ -214,7 +214,7 @@ func (p *printer) usage(label string, u *Usage, r *Result) {
 
 // number writes a count for people: whole, with thousands set apart.
 func number(v float64) string {
-	if v < 10 && v != float64(int64(v)) {
+	if math.Abs(v) < 10 && v != float64(int64(v)) {
 		return fmt.Sprintf("%.2g", v)
 	}
 	s := fmt.Sprintf("%.0f", v)
