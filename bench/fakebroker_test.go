@@ -3,6 +3,7 @@ package bench
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"net"
 	"os"
 	"strings"
@@ -50,6 +51,7 @@ type fakeConn struct {
 	v       mqtt.Version
 	name    string
 	session *fakeSession
+	unacked []mqtt.Publish // to a session that is kept
 }
 
 // deliver sends a message with an identifier of the receiver's own.
@@ -59,8 +61,28 @@ func (c *fakeConn) deliver(p mqtt.Publish) {
 	}
 	if p.QoS > 0 {
 		p.PacketID = c.id
+		if c.session != nil {
+			c.unacked = append(c.unacked, keep(&p))
+		}
 	}
 	c.send(p.Append(nil, c.v))
+}
+
+// keep copies what a message has in the read buffer.
+func keep(p *mqtt.Publish) mqtt.Publish {
+	return mqtt.Publish{QoS: p.QoS, PacketID: p.PacketID, Topic: bytes.Clone(p.Topic), Payload: bytes.Clone(p.Payload)}
+}
+
+// acked forgets a message that its receiver has.
+func (b *fakeBroker) acked(c *fakeConn, id uint16) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for i := range c.unacked {
+		if c.unacked[i].PacketID == id {
+			c.unacked = append(c.unacked[:i], c.unacked[i+1:]...)
+			return
+		}
+	}
 }
 
 // connect finds or makes the client's session and answers.
@@ -86,14 +108,19 @@ func (b *fakeBroker) connect(c *fakeConn, p *mqtt.Connect) {
 	if s == nil {
 		return
 	}
+	if old := s.conn; old != nil {
+		// Its end has not been seen yet.
+		s.queue = append(old.unacked, s.queue...)
+	}
 	c.session, s.conn = s, c
 	if s.filter != "" {
 		b.subs[c] = s.filter
 	}
-	for _, p := range s.queue {
+	queue := s.queue
+	s.queue = nil
+	for _, p := range queue {
 		c.deliver(p)
 	}
-	s.queue = nil
 }
 
 // gone is the end of a connection.
@@ -101,8 +128,8 @@ func (b *fakeBroker) gone(c *fakeConn) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	delete(b.subs, c)
-	if c.session != nil && c.session.conn == c {
-		c.session.conn = nil
+	if s := c.session; s != nil && s.conn == c {
+		s.conn, s.queue = nil, append(c.unacked, s.queue...)
 	}
 }
 
@@ -250,7 +277,10 @@ func (b *fakeBroker) serve(nc net.Conn) {
 				delete(b.sessions, c.name)
 				b.mu.Unlock()
 			}
+		case mqtt.PUBACK:
+			b.acked(c, binary.BigEndian.Uint16(body))
 		case mqtt.PUBREC:
+			b.acked(c, binary.BigEndian.Uint16(body))
 			c.send(appendAck(nil, mqtt.PUBREL, body))
 		case mqtt.PUBREL:
 			c.send(appendAck(nil, mqtt.PUBCOMP, body))
@@ -273,7 +303,7 @@ func (b *fakeBroker) route(p *mqtt.Publish) {
 			if b.kept++; b.spill > 0 && b.kept%b.spill == 0 {
 				continue
 			}
-			s.queue = append(s.queue, mqtt.Publish{QoS: p.QoS, Topic: bytes.Clone(p.Topic), Payload: bytes.Clone(p.Payload)})
+			s.queue = append(s.queue, keep(p))
 		}
 	}
 	group := 0
