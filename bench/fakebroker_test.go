@@ -77,6 +77,10 @@ func keep(p *mqtt.Publish) mqtt.Publish {
 func (b *fakeBroker) acked(c *fakeConn, id uint16) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if len(c.unacked) > 0 && c.unacked[0].PacketID == id {
+		c.unacked = c.unacked[1:] // as a rule
+		return
+	}
 	for i := range c.unacked {
 		if c.unacked[i].PacketID == id {
 			c.unacked = append(c.unacked[:i], c.unacked[i+1:]...)
