@@ -52,6 +52,8 @@ type Broker struct {
 	commit         atomic.Int64              // about how many nanoseconds an op takes to become durable
 	fetches        chan struct{}             // bounds how many queues are read at a time
 	lost, detached []*session                // while the store is loaded: those that had a connection, and those that had not
+	over           []store.SessionID         // sessions to be ended then
+	unended        sync.Map                  // client identifier → number of a session whose end the store has refused
 	online         atomic.Int64              // of those, how many have a connection
 
 	workers  sync.Pool
@@ -67,6 +69,7 @@ type Broker struct {
 	closed  bool
 	opening map[*Conn]struct{} // connections whose CONNECT has not been accepted
 
+	sweeping atomic.Bool // a sweep of the retained messages is due
 	sysTimer *time.Timer
 	tasks    sync.WaitGroup
 

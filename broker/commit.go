@@ -1,6 +1,8 @@
 package broker
 
 import (
+	"time"
+
 	"github.com/sealmq/sealmq/mqtt"
 	"github.com/sealmq/sealmq/store"
 )
@@ -87,9 +89,15 @@ func (a *answer) release(w *worker) {
 func (a *answer) refused(w *worker, op *store.Op, err error) {
 	c := a.c
 	s := c.sess
-	if op.PacketID != 0 && op.Kind == store.Publish { // the client may send it again, and it will not be a repetition
+	switch {
+	case a.qos == 2: // the client may send it again, and it will not be a repetition
 		s.mu.Lock()
-		s.undone = append(s.undone, op.PacketID)
+		s.undone = append(s.undone, a.it.id)
+		s.mu.Unlock()
+		s.undo.Store(true)
+	case op.Kind == store.Released: // the store still has it
+		s.mu.Lock()
+		s.unreleased = append(s.unreleased, op.PacketID)
 		s.mu.Unlock()
 		s.undo.Store(true)
 	}
@@ -99,7 +107,7 @@ func (a *answer) refused(w *worker, op *store.Op, err error) {
 		return
 	}
 	c.addUnstored(-a.weight)
-	s.b.spawn(func() { c.kick(mqtt.ServerUnavailable, "the store refuses changes: "+err.Error()) })
+	s.b.spawn(func() { c.kick(mqtt.QuotaExceeded, err.Error()) })
 }
 
 // placement returns a place for one message in one queue.
@@ -224,9 +232,14 @@ func (w *worker) ended(op *store.Op, err error) {
 		}
 	case chan error:
 		wait <- err
+		if err != nil && op.Kind == store.EndSession {
+			w.b.endAgain(op.Session)
+		}
 	default:
 		switch {
 		case err == nil:
+		case op.Kind == store.EndSession:
+			w.b.endAgain(op.Session)
 		case op.Kind == store.Publish:
 			w.b.log.Warn("message that nobody waits for is not stored", "topic", op.Message.Topic, "error", err)
 		default:
@@ -234,6 +247,19 @@ func (w *worker) ended(op *store.Op, err error) {
 		}
 	}
 }
+
+// endAgain has the store end a session when it takes changes again, so that it does not come back.
+func (b *Broker) endAgain(id store.SessionID) {
+	time.AfterFunc(endPause, func() {
+		b.spawn(func() {
+			w := b.worker()
+			defer b.release(w)
+			w.alter(nil, &change{Op: store.Op{Kind: store.EndSession, Session: id}}, outItem{})
+		})
+	})
+}
+
+const endPause = 10 * time.Second
 
 // Committed implements store.Handler.
 func (h handler) Committed(ops []*store.Op, err error) {
@@ -245,17 +271,27 @@ func (h handler) Committed(ops []*store.Op, err error) {
 		before := b.commit.Load()
 		b.commit.Store(before + (int64(now-ops[0].Time-ops[0].Linger)-before)/8)
 	}
-	for _, op := range ops {
+	for _, op := range ops { // all of them before what waits behind one is sent
 		for _, p := range op.Placements {
 			s := p.Receiver.(*session)
 			s.mu.Lock()
-			if op.Linger > 0 && !s.dur.stored(p.Pos) {
+			if op.Linger > 0 && err == nil && !s.dur.stored(p.Pos) {
 				s.dur.heard(now - op.Time) // in vain
 			}
 			s.dur.done(p.Pos, err != nil)
 			if err != nil {
 				w.queued -= s.dur.unready(p)
+				if p.Pos >= s.dur.next {
+					s.waited(op.Message.Size())
+				}
 			}
+			s.mu.Unlock()
+		}
+	}
+	for _, op := range ops {
+		for _, p := range op.Placements {
+			s := p.Receiver.(*session)
+			s.mu.Lock()
 			if s.conn != nil && (s.dur.ready.n > 0 || !s.dur.caughtUp()) {
 				s.fill(w)
 			}

@@ -52,8 +52,9 @@ type Conn struct {
 	aliasIn []string
 
 	lane    store.Lane
-	answers []*answer    // that wait for the disk; guarded by the session's mu
-	unacked atomic.Int32 // QoS 1 publications among them
+	answers []*answer                 // that wait for the disk; guarded by the session's mu
+	asked   map[*subscription]*replay // of those, the newest replay for each subscription
+	unacked atomic.Int32              // QoS 1 publications among them
 	pace    pace
 
 	unanswered int // QoS 2 publications of this connection that wait for their PUBREL
@@ -336,6 +337,17 @@ func (c *Conn) end(final []byte, abnormal bool) {
 	}
 	c.link.Close(!c.lost)
 	after()
+	w.submit()
+	c.sess.left(c)
+}
+
+// left tells that the end of a connection has been submitted to the store.
+func (s *session) left(c *Conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.leaving == c {
+		s.leaving = nil
+	}
 }
 
 // detach takes the connection off the session. It returns the packets not yet written, which the caller writes, and what
@@ -347,7 +359,7 @@ func (s *session) detach(w *worker, c *Conn, wl *store.Will) (items []outItem, a
 	if s.conn != c {
 		return nil, after
 	}
-	s.conn = nil
+	s.conn, s.leaving = nil, c
 	s.b.online.Add(-1)
 	items = s.out
 	w.queued -= s.outBytes

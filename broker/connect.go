@@ -352,7 +352,7 @@ func (b *Broker) claim(id string, principal *auth.Principal) (*session, error) {
 		sh.mu.Unlock()
 		s.claim.Lock()
 		s.mu.Lock()
-		dead, old, mine := s.dead, s.conn, s.principal.Same(principal)
+		dead, old, leaving, mine := s.dead, s.conn, s.leaving, s.principal.Same(principal)
 		s.mu.Unlock()
 		switch {
 		case dead:
@@ -362,8 +362,13 @@ func (b *Broker) claim(id string, principal *auth.Principal) (*session, error) {
 		case !mine:
 			s.claim.Unlock()
 			return nil, &auth.Refusal{Code: mqtt.ClientIDNotValid, Text: "this client identifier belongs to another identity"}
-		case old == nil:
+		case old == nil && leaving == nil:
 			return s, nil
+		case old == nil: // the store must learn of its end before it learns of this connection
+			s.claim.Unlock()
+			leaving.proc.Lock()
+			leaving.proc.Unlock()
+			continue
 		}
 		old.kick(mqtt.SessionTakenOver, "another connection uses this client identifier")
 		w := b.worker()
@@ -431,6 +436,7 @@ func (c *Conn) accept(p *mqtt.Connect, principal *auth.Principal, id string, dat
 		if ended != nil { // after a crash it must not come back
 			w.submit()
 			if err := <-ended; err != nil {
+				b.unended.Store(id, s.dur.id)
 				return c.refuseStored(err)
 			}
 		}
@@ -488,6 +494,15 @@ func (c *Conn) refuseStored(err error) error {
 
 // keep makes a session that is to outlive its connection durable, with the connection's will, and waits until it is.
 func (c *Conn) keep(w *worker, s *session) error {
+	if old, ok := c.b.unended.LoadAndDelete(s.id); ok { // its end was refused
+		done := make(chan error, 1)
+		w.alter(nil, &change{Op: store.Op{Kind: store.EndSession, Session: old.(store.SessionID), Wait: done}}, outItem{})
+		w.submit()
+		if err := <-done; err != nil {
+			c.b.unended.Store(s.id, old)
+			return err
+		}
+	}
 	if s.dur == nil {
 		if !s.fresh || c.expiry == 0 && (c.will == nil || !c.b.cfg.DurableWills) {
 			return nil

@@ -29,9 +29,10 @@ type durable struct {
 	count int   // messages that wait, in ready and in the store
 	bytes int64 // their size
 
-	sent  uint64        // the highest position that was sent
-	again uint64        // positions up to it may have been sent before the broker started
-	rtt   time.Duration // about how long the client takes to acknowledge
+	sent     uint64        // the highest position that was sent
+	recorded uint64        // the highest position of which the client has sent PUBREC before the broker started
+	again    uint64        // positions up to it may have been sent before the broker started
+	rtt      time.Duration // about how long the client takes to acknowledge
 
 	acks    []uint64 // positions that the store is still to be told of
 	telling bool     // in some worker's list for that
@@ -96,7 +97,7 @@ func packetID(pos uint64) uint16 { return uint16((pos-1)%maxIDs) + 1 }
 
 // usable reports whether a message may be sent under its packet identifier; not while a client still owes the
 // acknowledgement of the one 65,535 positions before.
-func (f *inflight) usable(pos uint64) bool { return len(f.old) == 0 || !f.isOld(packetID(pos)) }
+func (f *inflight) usable(pos uint64) bool { return f.find(packetID(pos)) < 0 }
 
 // place gives a QoS 1 or 2 message its position in the queue of a durable session, and sends it if it can. It reports
 // false when the session does not take it.
@@ -136,7 +137,7 @@ func (s *session) place(w *worker, m *store.Message, d delivery) bool {
 	w.straight = false
 	q.count++
 	q.bytes += size
-	if caughtUp && c != nil && q.ready.n < maxReady && q.ready.bytes+size < maxReadyBytes {
+	if caughtUp && c != nil && q.ready.n < maxReady && q.ready.bytes+size < maxReadyBytes && w.b.outbound.Load() <= w.b.cfg.OutboundMemory {
 		q.next++
 		s.ready(w, it)
 	}
@@ -191,6 +192,8 @@ func (s *session) dropOldest(w *worker) bool {
 	case q == nil:
 		it := s.queue.pop()
 		w.queued -= it.size()
+	case q.ready.n > 0 && q.ready.at(0).recorded, q.ready.n == 0 && q.next <= q.recorded:
+		return false // it is the client's, and waits for PUBREL
 	case q.ready.n > 0:
 		it := s.takeReady(w)
 		s.waited(it.size())
@@ -229,7 +232,7 @@ func (s *session) acknowledge(w *worker, p *store.Placement) {
 		w.elided = append(w.elided, p.Op())
 		fallthrough
 	case store.Spared:
-		s.dur.done(p.Pos, false)
+		s.dur.done(p.Pos, true) // nobody asks for it again
 	}
 }
 
@@ -265,7 +268,7 @@ func (s *session) sendReady(w *worker, now int64) {
 		case it.recorded:
 			s.sendRecorded(w, it)
 		case it.m == nil: // refused
-		case it.m.Expires != 0 && now > it.m.Expires: // [MQTT-3.3.2-5]
+		case it.m.Expires != 0 && now > it.m.Expires && !(it.dup && it.qos == 2): // [MQTT-3.3.2-5][MQTT-4.3.3-7]
 			w.count(droppedExpired, 1)
 			s.acknowledge(w, it.place)
 		case !s.mayReceive(w, it.m):
@@ -315,22 +318,28 @@ func (s *session) fetch(from, below uint64) {
 	<-b.fetches
 	w := b.worker()
 	defer b.release(w)
+	w.reroute(s.take(w, list, err, from, below))
+}
+
+// take puts what was fetched into ready, and returns messages for other members of groups that the session has left.
+func (s *session) take(w *worker, list []store.Queued, err error, from, below uint64) (rest []orphan) {
+	b := s.b
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	q := s.dur
 	q.fetching = false
 	c := s.conn
 	if s.dead || c == nil {
-		return
+		return nil
 	}
 	if err != nil {
 		b.log.Error("read queued messages", "client", s.id, "from", from, "error", err)
 		b.spawn(func() { c.kick(mqtt.ImplementationSpecificError, "messages that wait for this client cannot be read") })
-		return
+		return nil
 	}
 	if q.next < from { // another connection began before these
 		s.fill(w)
-		return
+		return nil
 	}
 	places := make([]store.Placement, len(list))
 	for i := range list {
@@ -347,6 +356,12 @@ func (s *session) fetch(from, below uint64) {
 			it.share = b.groups.find(e.Share)
 		}
 		q.next = e.Pos + 1
+		if it.share != nil && it.m != nil && s.subs[e.Share] == nil && !(it.dup && it.qos == 2) {
+			rest = append(rest, orphan{it.share, it.m})
+			s.waited(it.size())
+			s.acknowledge(w, it.place)
+			continue
+		}
 		q.bytes = int64(q.total-e.Bytes) + q.ready.bytes + it.size() // exact again
 		s.ready(w, it)
 	}
@@ -354,6 +369,7 @@ func (s *session) fetch(from, below uint64) {
 		q.next = max(q.next, below)
 	}
 	s.fill(w)
+	return rest
 }
 
 func sizeOf(list []store.Queued) (n int64) {

@@ -181,8 +181,17 @@ func (c *Conn) forgetUndone() {
 	s.mu.Lock()
 	s.undo.Store(false)
 	ids := s.undone
-	s.undone = nil
+	again := s.unreleased
+	s.undone, s.unreleased = nil, nil
 	s.mu.Unlock()
+	for _, id := range again {
+		if s.received2 == nil {
+			s.received2 = make(map[uint16]uint32)
+		}
+		if _, known := s.received2[id]; !known {
+			s.received2[id] = 0 // of an earlier connection
+		}
+	}
 	for _, id := range ids {
 		c.forget(id)
 	}
@@ -280,6 +289,9 @@ func (c *Conn) onAck(h mqtt.Header, body []byte) error {
 		s.acked(w, a.PacketID, mqtt.PUBCOMP)
 	case mqtt.PUBREL:
 		code := mqtt.Success
+		if s.undo.Load() {
+			c.forgetUndone()
+		}
 		if !c.forget(a.PacketID) { // [MQTT-4.3.3-12]
 			code = mqtt.PacketIDNotFound
 		} else if s.dur != nil {
@@ -367,6 +379,7 @@ func (c *Conn) onSubscribe(flags uint8, body []byte) error {
 		ch := &change{Op: store.Op{Kind: store.Subscribe, Session: c.sess.dur.id, Subscriptions: kept}}
 		c.w.alter(c, ch, suback)
 		ch.answer.replays = replays // nobody looks before it is submitted
+		c.supersede(replays)
 	} else {
 		c.answer(suback)
 		c.sess.mu.Lock()
@@ -374,6 +387,22 @@ func (c *Conn) onSubscribe(flags uint8, body []byte) error {
 		c.sess.mu.Unlock()
 	}
 	return nil
+}
+
+// supersede notes replays that wait for their SUBACK. One for the same subscription that still waits has nothing to send.
+func (c *Conn) supersede(replays []*replay) {
+	s := c.sess
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, r := range replays {
+		if c.asked == nil {
+			c.asked = make(map[*subscription]*replay)
+		}
+		if old := c.asked[r.sub]; old != nil {
+			old.list = nil
+		}
+		c.asked[r.sub] = r
+	}
 }
 
 func (c *Conn) onUnsubscribe(flags uint8, body []byte) error {

@@ -22,7 +22,7 @@ func (h handler) Session(r *store.Session, subs []store.Subscription, received [
 	}
 	b.nextSession.Store(max(b.nextSession.Load(), uint64(r.ID)))
 	d := s.dur
-	d.again = r.Sent
+	d.again, d.recorded = r.Sent, queue.Recorded
 	if queue.Last != 0 {
 		d.next, d.tail, d.base = queue.First, queue.Last, queue.Last+1
 		d.total = queue.BytesEnd
@@ -37,7 +37,6 @@ func (h handler) Session(r *store.Session, subs []store.Subscription, received [
 	}
 	if r.Online {
 		d.again = d.tail
-		b.lost = append(b.lost, s)
 	}
 	for _, id := range received {
 		if s.received2 == nil {
@@ -45,12 +44,27 @@ func (h handler) Session(r *store.Session, subs []store.Subscription, received [
 		}
 		s.received2[id] = 0
 	}
-	b.shard(s.id).m[s.id] = s
-	b.known.Add(1)
+	sh := b.shard(s.id)
+	if other := sh.m[s.id]; other != nil { // an end that the store refused, and then another beginning
+		if other.dur.id > d.id {
+			b.over = append(b.over, d.id)
+			return
+		}
+		b.over = append(b.over, other.dur.id)
+		for _, sub := range other.subs {
+			b.dropSubscription(sub)
+		}
+		other.dead = true
+	} else {
+		b.known.Add(1)
+	}
+	sh.m[s.id] = s
 	for i := range subs {
 		s.restore(&subs[i])
 	}
-	if !r.Online {
+	if r.Online {
+		b.lost = append(b.lost, s)
+	} else {
 		b.detached = append(b.detached, s)
 	}
 }
@@ -79,6 +93,9 @@ func (s *session) restore(r *store.Subscription) {
 // Retained implements store.Handler.
 func (h handler) Retained(m *store.Message) {
 	h.b.retained.Set(m.Topic, m)
+	if m.Expires != 0 {
+		h.b.sweepLater()
+	}
 	h.b.seq.Store(max(h.b.seq.Load(), m.Seq))
 }
 
@@ -88,10 +105,18 @@ func (b *Broker) load() error {
 	if err != nil {
 		return err
 	}
-	b.base = clock
+	b.base, b.start = clock, time.Now()
+	// The clock is past the number of every session that was ever begun: there is less than one in a nanosecond.
+	b.nextSession.Store(max(b.nextSession.Load(), uint64(clock)))
 	w := b.worker()
 	defer b.release(w)
+	for _, id := range b.over {
+		w.alter(nil, &change{Op: store.Op{Kind: store.EndSession, Session: id}}, outItem{})
+	}
 	for _, s := range b.lost {
+		if s.dead {
+			continue
+		}
 		s.mu.Lock()
 		now := max(b.now(), 1)
 		if s.will != nil {
@@ -112,9 +137,11 @@ func (b *Broker) load() error {
 	w.submit() // before a timer publishes a will, which takes it out of the record
 	for _, s := range append(b.lost, b.detached...) {
 		s.mu.Lock()
-		s.schedule()
+		if !s.dead {
+			s.schedule()
+		}
 		s.mu.Unlock()
 	}
-	b.lost, b.detached = nil, nil
+	b.lost, b.detached, b.over = nil, nil, nil
 	return nil
 }

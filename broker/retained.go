@@ -38,6 +38,12 @@ func (s *session) replay(w *worker, replays []*replay) {
 		return
 	}
 	for _, r := range replays {
+		if s.conn != nil && s.conn.asked[r.sub] == r {
+			delete(s.conn.asked, r.sub)
+		}
+		if len(r.list) == 0 {
+			continue
+		}
 		if s.subs[r.sub.filter] != r.sub { // unsubscribed meanwhile
 			continue
 		}

@@ -181,6 +181,11 @@ func (s *scriptBackend) Command(word string, options []testkit.Option) error {
 		return nil
 	case "crash": // what waits for its commit is lost, and so is everything else that the store has not got
 		return s.crash()
+	case "retained": // so many topics have a retained message
+		if n := fmt.Sprint(s.broker.Stats().Retained); n != options[0].Key {
+			return fmt.Errorf("%s retained messages", n)
+		}
+		return nil
 	case "logged":
 		for _, o := range options {
 			if !strings.Contains(s.log.String(), o.Key) {
@@ -263,12 +268,12 @@ func (s *switchStore) hold() {
 func (s *switchStore) end(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, ops := range s.held {
-		if err == nil {
+	if err == nil {
+		for _, ops := range s.held {
 			s.Store.Submit(ops...)
-		} else {
-			s.refuse(ops, err)
 		}
+	} else {
+		s.refuse(slices.Concat(s.held...), err)
 	}
 	s.held, s.holding = nil, false
 }

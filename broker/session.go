@@ -25,22 +25,24 @@ type session struct {
 	received2 map[uint16]uint32 // its value is the epoch in which it came last
 	epoch     uint32            // counts connections
 
-	mu        sync.Mutex
-	dead      bool // ended: nothing may be added
-	dirty     bool // in some worker's list of sessions to flush
-	conn      *Conn
-	lim       *Limits // of the connection, or of the last one
-	principal *auth.Principal
-	expiry    uint32 // seconds that it outlives its connection; math.MaxUint32: for ever
-	subs      map[string]*subscription
-	out       []outItem
-	outBytes  int64
-	inflight  inflight
-	queue     queue      // of a session that is not durable
-	dur       *durable   // nil for a session that ends with its connection
-	ended     chan error // told when the store has ended the session; nil: nobody waits
-	undone    []uint16   // packet identifiers whose QoS 2 message the store has refused
-	replays   []*replay
+	mu         sync.Mutex
+	dead       bool // ended: nothing may be added
+	dirty      bool // in some worker's list of sessions to flush
+	conn       *Conn
+	leaving    *Conn   // the one before, until all that its end changes has been submitted
+	lim        *Limits // of the connection, or of the last one
+	principal  *auth.Principal
+	expiry     uint32 // seconds that it outlives its connection; math.MaxUint32: for ever
+	subs       map[string]*subscription
+	out        []outItem
+	outBytes   int64
+	inflight   inflight
+	queue      queue      // of a session that is not durable
+	dur        *durable   // nil for a session that ends with its connection
+	ended      chan error // told when the store has ended the session; nil: nobody waits
+	undone     []uint16   // packet identifiers whose QoS 2 message the store has refused
+	unreleased []uint16   // packet identifiers whose PUBREL the store has refused
+	replays    []*replay
 
 	undo atomic.Bool // there are some in undone
 
@@ -307,9 +309,17 @@ func (s *session) end(w *worker) func() {
 	subs := s.subs
 	s.subs, s.inflight, s.replays = nil, inflight{}, nil
 	s.queue = queue{}
-	if s.dur != nil {
-		w.queued -= s.dur.ready.bytes
-		s.dur.ready = queue{}
+	below := uint64(0)
+	if q := s.dur; q != nil {
+		w.queued -= q.ready.bytes
+		q.ready = queue{}
+		// What is not known to be stored may not be found there.
+		below = max(q.next, q.base)
+		for pos := below; pos <= q.tail; pos++ {
+			if it := &q.pending.at(int(pos - q.base)).it; it.share != nil && it.m != nil {
+				rest = append(rest, orphan{it.share, it.m})
+			}
+		}
 	}
 	return func() {
 		shared := false
@@ -323,7 +333,7 @@ func (s *session) end(w *worker) func() {
 			s.publishWill(w, wl)
 		}
 		if s.dur != nil {
-			s.forget(w, shared)
+			s.forget(w, shared, below)
 		}
 	}
 }
@@ -332,12 +342,13 @@ func (s *session) end(w *worker) func() {
 func (w *worker) reroute(rest []orphan) {
 	for _, o := range rest {
 		o.share.route(w, o.m)
+		w.straight = false // it must be stored before it is taken from where it was
 		w.settle(nil, outItem{})
 	}
 }
 
 // forget has the store end the session, after the messages of shared subscriptions that wait in it have gone to others.
-func (s *session) forget(w *worker, shared bool) {
+func (s *session) forget(w *worker, shared bool, below uint64) {
 	q := s.dur
 	end := &change{Op: store.Op{Kind: store.EndSession, Session: q.id}}
 	if s.ended != nil {
@@ -350,8 +361,8 @@ func (s *session) forget(w *worker, shared bool) {
 	if !s.b.spawn(func() {
 		w := s.b.worker()
 		defer s.b.release(w)
-		for next := q.next; next <= q.tail; {
-			list, err := s.b.store.Fetch(nil, q.id, next, q.tail+1, fetchCount, fetchBytes)
+		for next := q.next; next < below; {
+			list, err := s.b.store.Fetch(nil, q.id, next, below, fetchCount, fetchBytes)
 			if err != nil {
 				s.b.log.Error("read queued messages", "client", s.id, "from", next, "error", err)
 			}
@@ -359,7 +370,7 @@ func (s *session) forget(w *worker, shared bool) {
 				break
 			}
 			for i := range list {
-				if e := &list[i]; e.Share != "" && e.Message != nil {
+				if e := &list[i]; e.Share != "" && e.Message != nil && (e.QoS != 2 || e.Pos > q.again) {
 					if g := s.b.groups.find(e.Share); g != nil {
 						w.reroute([]orphan{{g, e.Message}})
 					}
@@ -395,19 +406,21 @@ func (s *session) orphans(w *worker, leaving func(*group) bool, all bool) []orph
 	}
 	if s.dur != nil {
 		var keep queue
+		gone, size := 0, int64(0)
 		for s.dur.ready.n > 0 {
 			it := s.dur.ready.pop()
 			switch {
-			case it.share != nil && it.m != nil && leaving(it.share):
+			case it.share != nil && it.m != nil && leaving(it.share) && !(it.dup && it.qos == 2): // [MQTT-4.8.2-5]
 				rest = append(rest, orphan{it.share, it.m})
 				w.queued -= it.size()
-				s.waited(it.size())
+				gone, size = gone+1, size+it.size()
 				s.acknowledge(w, it.place)
 			default:
 				keep.push(it)
 			}
 		}
 		s.dur.ready = keep
+		s.dur.count, s.dur.bytes = max(s.dur.count-gone, 0), max(s.dur.bytes-size, 0)
 	}
 	for n := s.waiting(); n > 0; n-- {
 		it := s.queue.pop()

@@ -35,6 +35,11 @@ func (s *session) publishWill(w *worker, wl *store.Will) {
 	if !principal.May(auth.Publish, string(wl.Topic), wl.QoS, wl.Retain) {
 		w.count(droppedDenied, 1)
 		w.b.log.Warn("will refused", "client", s.id, "topic", string(wl.Topic))
+		if s.dur != nil { // nor is it after a restart
+			s.mu.Lock()
+			w.alter(nil, &change{Op: store.Op{Kind: store.PutSession, Session: s.dur.id, State: s.record()}}, outItem{})
+			s.mu.Unlock()
+		}
 		return
 	}
 	p := publication{topic: wl.Topic, payload: wl.Payload, props: wl.Props, from: s, qos: wl.QoS, retain: wl.Retain}

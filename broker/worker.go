@@ -161,8 +161,8 @@ func (w *worker) route(p publication) bool {
 	} else {
 		w.fanOut(match)
 	}
-	if w.change != nil {
-		w.change.Will = p.will
+	if p.will != 0 { // also when nobody wants it, or it would be published again after a restart
+		w.current(w.message()).Will = p.will
 	}
 	w.m, w.name = nil, ""
 	return w.taken > 0
@@ -188,6 +188,9 @@ func (w *worker) routeRetained() {
 		w.b.retained.Delete(w.name) // [MQTT-3.3.1-6]
 	} else {
 		w.b.retained.Set(w.name, m) // [MQTT-3.3.1-5]
+		if m.Expires != 0 {
+			w.b.sweepLater()
+		}
 	}
 	if !w.pub.passing {
 		w.current(m).Retained = true

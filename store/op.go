@@ -196,4 +196,5 @@ type Queued struct {
 type QueueState struct {
 	First, Last           uint64 // positions of the oldest and the newest message; 0 when it is empty
 	BytesBefore, BytesEnd uint64 // Placement.Bytes before the oldest and with the newest message
+	Recorded              uint64 // position of the newest one that was Recorded; 0: none
 }

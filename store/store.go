@@ -48,7 +48,7 @@ type Handler interface {
 
 	// Committed tells that ops have become durable (err nil), or that none of them has changed anything and none will.
 	// Every submitted op is reported once, except those that Acknowledge found Elided. Calls do not overlap. The
-	// handler may call Submit.
+	// handler may call Submit, and must not keep the slice.
 	Committed(ops []*Op, err error)
 }
 

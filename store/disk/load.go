@@ -222,6 +222,9 @@ func (l *loader) sessions() (err error) {
 		if err := l.marks(c[5], st.ID, se, stale); err != nil {
 			return err
 		}
+		for pos := range se.recorded {
+			queue.Recorded = max(queue.Recorded, pos)
+		}
 		se.last = queue.Last
 		l.s.sessions[st.ID] = se
 		l.h.Session(st, subs, received, queue)

@@ -271,6 +271,7 @@ func (s *Store) build() {
 		if b.err = s.failed(); b.err == nil && !b.b.Empty() {
 			// The batch is in the log when this returns, and can be read.
 			if err := s.db.ApplyNoSyncWait(b.b, pebble.Sync); err != nil {
+				s.fail(err) // what was applied is in memory, and only there
 				b.err = err
 			}
 			s.apply.visible()
@@ -408,7 +409,13 @@ func (s *Store) rest(yield func(*batch) bool) {
 		if closing {
 			return
 		}
-		<-q.wake
+		select {
+		case <-q.wake:
+		case b := <-s.flight: // a builder that was late
+			if !yield(b) {
+				return
+			}
+		}
 	}
 }
 

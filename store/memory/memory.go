@@ -69,6 +69,11 @@ func (s *Store) Load(h store.Handler) (time.Duration, error) {
 		if n := len(se.queue); n > 0 {
 			first, last := se.queue[0], se.queue[n-1]
 			q = store.QueueState{First: first.p.Pos, Last: last.p.Pos, BytesBefore: first.p.Bytes - first.size, BytesEnd: last.p.Bytes}
+			for i := range se.queue {
+				if se.queue[i].recorded {
+					q.Recorded = se.queue[i].p.Pos
+				}
+			}
 		}
 		h.Session(&state, slices.Collect(maps.Values(se.subs)), slices.Collect(maps.Keys(se.received)), q)
 	}

@@ -152,6 +152,11 @@ func (s *ModelSession) loaded() *Loaded {
 		first, last := all[0], all[len(all)-1]
 		l.Queue = store.QueueState{First: first, Last: last, BytesEnd: s.Queue[last].Bytes}
 		l.Queue.BytesBefore = s.before(first)
+		for _, pos := range all {
+			if s.Queue[pos].Recorded {
+				l.Queue.Recorded = pos
+			}
+		}
 	}
 	return l
 }
