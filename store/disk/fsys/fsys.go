@@ -81,7 +81,8 @@ type FS struct {
 	given   atomic.Bool
 	guard   guard
 	opening atomic.Bool
-	lock    io.Closer // from Start to Close
+	told    atomic.Bool // the guard
+	lock    io.Closer   // from Start to Close
 	locked  atomic.Bool
 }
 

@@ -14,13 +14,15 @@ const walCategory = "pebble-wal"
 // back, and nothing can recover from that. Instead fail is told, and the goroutine never comes back; Pebble can then
 // neither be written to nor closed. Failed writes and syncs of the log are told to both; what is applied after them may
 // still panic, from which one can recover. fail may be called more than once, on any goroutine, and must not wait for
-// Pebble. With nil errors reach Pebble again: that is right when it is closed, and nobody writes.
+// Pebble. With nil errors reach Pebble again, unless there was one already: that is right when it is closed, and nobody
+// writes.
 func (f *FS) Guard(fail func(error)) {
 	f.opening.Store(false)
-	if fail == nil {
-		f.guard.Store(nil)
-	} else {
+	switch {
+	case fail != nil:
 		f.guard.Store(&fail)
+	case !f.told.Load(): // otherwise somebody may still be on the way into the log that failed
+		f.guard.Store(nil)
 	}
 }
 
@@ -44,6 +46,7 @@ func (f *FS) ended(u urgency, err error) error {
 // tell reports that the log has failed.
 func (f *FS) tell(err error) {
 	if fail := f.guard.Load(); fail != nil {
+		f.told.Store(true)
 		(*fail)(err)
 	}
 }
@@ -51,6 +54,7 @@ func (f *FS) tell(err error) {
 // stop reports what Pebble does not survive, and does not return when there is a guard.
 func (f *FS) stop(err error) {
 	if fail := f.guard.Load(); fail != nil {
+		f.told.Store(true)
 		(*fail)(err)
 		select {}
 	}
