@@ -76,7 +76,12 @@ func groups() map[string][]errorfs.OpKind {
 }
 
 // failScript is long enough for logs that are used again, tables and compactions.
-func failScript() []step { return script(1, 300, 400<<10) }
+func failScript() []step {
+	if soak() {
+		return script(1, 300, 400<<10)
+	}
+	return script(1, 160, 150<<10)
+}
 
 // TestOneFails lets an operation of each kind fail once, while the store serves. Nothing that was committed is lost,
 // neither for who starts the program again nor when the power goes too.
@@ -115,7 +120,7 @@ func everyKind(t *testing.T, always bool, meet func(name string, kinds []errorfs
 			points := count.n.Load() + 5
 			stride := int64(1)
 			if !soak() {
-				stride = max(1, points/8)
+				stride = max(1, points/5)
 			}
 			t.Logf("%d fault points, one in %d is met", points, stride)
 			var wg sync.WaitGroup
