@@ -11,6 +11,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -226,4 +227,38 @@ func FuzzExecAnswer(f *testing.F) {
 			t.Fatal("no key, no error")
 		}
 	})
+}
+
+// The signing program of the handbook works as printed there.
+func TestHandbookProgram(t *testing.T) {
+	for _, name := range []string{"/bin/sh", "openssl", "awk", "sed"} {
+		if _, err := exec.LookPath(name); err != nil {
+			t.Skipf("needs %s", name)
+		}
+	}
+	page, err := os.ReadFile("../docs/handbook/ca.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, script, ok := strings.Cut(string(page), "```\n#!/bin/sh\n")
+	if !ok {
+		t.Fatal("the handbook has no script")
+	}
+	script, _, _ = strings.Cut(script, "```")
+	dir := t.TempDir()
+	key, plain := plainKey(t)
+	keyFile := writeFile(t, filepath.Join(dir, "ca.pem"), plain, 0o600)
+	script = "#!/bin/sh\n" + strings.ReplaceAll(script, "/secure/ca.pem", keyFile)
+	program := writeFile(t, filepath.Join(dir, "sign"), []byte(script), 0o700)
+	got, err := OpenKey("exec:"+quote(program), KeyOptions{Timeout: time.Minute})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !key.PublicKey.Equal(got.Public()) {
+		t.Error("another key")
+	}
+	mustSign(t, got)
+	if _, err := got.Sign(rand.Reader, make([]byte, 48), crypto.SHA384); err == nil || !strings.Contains(err.Error(), "only SHA-256") {
+		t.Errorf("got %v", err)
+	}
 }

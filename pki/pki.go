@@ -9,10 +9,12 @@
 //	DATA/server/hosts           names asked for beside the machine's own, one a line
 //	DATA/operator/{ca,cert,key}.pem
 //
-// Every key is P-256. Folders are 0700, keys 0600, and a key that others may
-// read is refused. Files are written whole or not at all, and a file that the
-// package did not make is never overwritten. The package starts no goroutine
-// and imports nothing of the project.
+// Keys that the package makes are P-256; a .key file may also be encrypted, or
+// name a program or token that signs. Folders are 0700, keys 0600, and a key that
+// others may read is refused. Files are written whole or not at all, and a file
+// that the package did not make is never overwritten. One process at a time may
+// change a CA folder. The package starts no goroutine and imports nothing of the
+// project. DESIGN.md tells how a root is replaced and what is checked in a CSR.
 package pki
 
 import (

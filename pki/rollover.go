@@ -404,7 +404,7 @@ func stateIs(dir string, want State, what string) error {
 		return err
 	}
 	if s == retiring {
-		return &hinted{err: fmt.Errorf("%s: the old root is being retired", what), hint: "complete that first: sealmq ca retire"}
+		return &hinted{err: fmt.Errorf("%s: the old root is being retired", what), hint: "complete that first: retire it once more"}
 	}
 	if s != want {
 		return fmt.Errorf("%s: the CA is %s, not %s", what, s, want)

@@ -1,7 +1,6 @@
 package pki
 
 import (
-	"errors"
 	"fmt"
 	"net/url"
 	"path/filepath"
@@ -80,15 +79,4 @@ func parseTokenURI(s string) (*tokenURI, error) {
 		return nil, bad("pin-source is no absolute path")
 	}
 	return u, nil
-}
-
-// pin asks for the PIN of the token.
-func (u *tokenURI) pin(o KeyOptions) ([]byte, error) {
-	if u.pinSource != "" {
-		return PassphraseFromFile(u.pinSource)(u.raw)
-	}
-	if o.Passphrase == nil {
-		return nil, errors.New("no PIN: add pin-source=FILE to the URI, or give a passphrase")
-	}
-	return o.Passphrase(u.raw)
 }

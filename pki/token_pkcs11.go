@@ -59,3 +59,14 @@ func attribute(s string) []byte {
 	}
 	return []byte(s)
 }
+
+// pin asks for the PIN of the token.
+func (u *tokenURI) pin(o KeyOptions) ([]byte, error) {
+	if u.pinSource != "" {
+		return PassphraseFromFile(u.pinSource)(u.raw)
+	}
+	if o.Passphrase == nil {
+		return nil, errors.New("no PIN: add pin-source=FILE to the URI, or give a passphrase")
+	}
+	return o.Passphrase(u.raw)
+}
