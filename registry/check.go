@@ -1,0 +1,196 @@
+package registry
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/x509"
+	"errors"
+	"log/slog"
+	"strings"
+)
+
+// Decision about a connection.
+type Decision uint8
+
+// The decisions. The zero value refuses.
+const (
+	Refuse     Decision = iota
+	Allow               // as the device
+	Quarantine          // as the device, but to little else than renewal
+)
+
+// Cause is why a connection is refused or restricted, for logs and programs.
+type Cause string
+
+// The causes.
+const (
+	CauseRevoked     Cause = "revoked"
+	CauseSuperseded  Cause = "superseded"
+	CauseDisabled    Cause = "disabled"
+	CausePending     Cause = "pending"
+	CauseQuarantined Cause = "quarantined"
+	CauseUnknown     Cause = "unknown" // not registered
+)
+
+// Verdict is what Check says of a certificate.
+type Verdict struct {
+	Decision Decision
+	Cause    Cause  // "" for Allow
+	Device   string // "" when there is none
+	// Known: the certificate is registered. Without Options.Strict one of a foreign CA may be allowed that is not.
+	Known bool
+	// Older: the device has active certificates that began before this one. See Registry.Supersede.
+	Older bool
+}
+
+// Refused is the error of a verdict that refuses.
+type Refused struct {
+	Cause  Cause
+	Device string
+}
+
+func (e *Refused) Error() string {
+	who := "certificate"
+	if e.Device != "" {
+		who = "certificate of " + e.Device
+	}
+	switch e.Cause {
+	case CauseRevoked, CauseSuperseded:
+		return who + " is " + string(e.Cause)
+	case CauseUnknown:
+		return who + " is not registered"
+	}
+	return "device " + e.Device + " is " + string(e.Cause)
+}
+
+// Err returns a *Refused for a verdict that refuses, else nil: what tls.Config.VerifyConnection may return.
+func (v Verdict) Err() error {
+	if v.Decision != Refuse {
+		return nil
+	}
+	return &Refused{v.Cause, v.Device}
+}
+
+func causeOf(s State) Cause {
+	switch s {
+	case Active:
+		return ""
+	case Pending:
+		return CausePending
+	case Disabled:
+		return CauseDisabled
+	case Quarantined:
+		return CauseQuarantined
+	}
+	return CauseRevoked
+}
+
+// idBuffer is enough for the id of an operator.
+const idBuffer = len(operatorPrefix) + 64
+
+// seenFirst is what a registration by Check is called.
+const seenFirst = "register"
+
+// identity appends the id of the device or operator whose certificate it is, as package auth reads it; nothing if there is
+// none that could be registered.
+func identity(leaf *x509.Certificate, b []byte) []byte {
+	id := leaf.Subject.CommonName
+	for _, u := range leaf.URIs {
+		rest, ok := strings.CutPrefix(u.Opaque, "mqtts:")
+		if u.Scheme != "urn" || !ok {
+			continue
+		}
+		_, rest, ok = strings.Cut(rest, ":") // the tenant
+		kind, name, ok2 := strings.Cut(rest, ":")
+		if !ok || !ok2 {
+			continue
+		}
+		if id = name; kind == "operator" {
+			b = append(b, operatorPrefix...)
+		}
+		break
+	}
+	if len(id) > 64 || strings.IndexByte(id, '/') >= 0 {
+		return nil
+	}
+	return append(b, id...)
+}
+
+// Check says whether the holder of a certificate may connect. The certificate's chain and dates were checked before. It
+// takes no lock and allocates nothing for one that is registered.
+//
+// A connection that can be refused by an Event must be checked again when it can be found by whoever handles events:
+// the change may have come in between.
+func (r *Registry) Check(leaf *x509.Certificate) Verdict {
+	var buf [idBuffer]byte
+	id := identity(leaf, buf[:0])
+	serial, ok := packSerial(leaf.SerialNumber)
+	if len(id) == 0 || !ok {
+		return r.stranger(leaf, "")
+	}
+	e := r.index.getBytes(id)
+	if e == nil {
+		return r.stranger(leaf, string(id))
+	}
+	v := Verdict{Device: e.id, Cause: causeOf(e.state)}
+	spki := sha256.Sum256(leaf.RawSubjectPublicKeyInfo)
+	c := e.find(&serial, &spki)
+	v.Known = c != nil
+	if c != nil && c.state != CertActive {
+		v.Cause = CauseRevoked
+		if c.state == CertSuperseded {
+			v.Cause = CauseSuperseded
+		}
+		return v
+	}
+	switch e.state {
+	case Active:
+		v.Decision = Allow
+	case Quarantined:
+		v.Decision = Quarantine
+	default:
+		return v
+	}
+	if c == nil {
+		return r.strangerOf(leaf, v)
+	}
+	for i := range e.certs {
+		if o := &e.certs[i]; o != c && o.state == CertActive && o.notBefore <= c.notBefore {
+			v.Older = true
+		}
+	}
+	return v
+}
+
+// stranger is the verdict about a certificate of a device that is not registered.
+func (r *Registry) stranger(leaf *x509.Certificate, id string) Verdict {
+	return r.strangerOf(leaf, Verdict{Decision: Allow, Device: id})
+}
+
+// strangerOf is the verdict about a certificate that is not registered, v if it is one of ours. That is registered; if it
+// cannot be, because the store refuses changes, it will be the next time.
+func (r *Registry) strangerOf(leaf *x509.Certificate, v Verdict) Verdict {
+	refused := Verdict{Cause: CauseUnknown, Device: v.Device}
+	if r.o.Strict {
+		return refused
+	}
+	if _, lost := r.Holder(sha256.Sum256(leaf.RawSubjectPublicKeyInfo)); lost {
+		refused.Cause = CauseRevoked
+		return refused
+	}
+	if v.Device == "" || checkID(v.Device) != nil || r.issuerOf(leaf) == nil || r.s.Ready() != nil {
+		return v
+	}
+	err := r.issued(As(context.Background(), "its first connection"), seenFirst, v.Device, leaf)
+	switch {
+	case err == nil:
+		v.Known = true
+	case errors.Is(err, ErrIssuer): // it says so, but another CA signed it
+	case errors.Is(err, ErrRevoked), errors.Is(err, ErrEnded), errors.Is(err, ErrKey): // a moment ago
+		refused.Cause = CauseRevoked
+		return refused
+	default:
+		r.o.Log.LogAttrs(context.Background(), slog.LevelWarn, "certificate of ours is not registered", slog.Any("error", err))
+	}
+	return v
+}

@@ -1,0 +1,166 @@
+package registry
+
+import (
+	"crypto/x509"
+	"errors"
+	"sync"
+	"testing"
+
+	"github.com/sealmq/sealmq/pki"
+)
+
+// Who may connect.
+func TestCheck(t *testing.T) {
+	b := newBench(t, Options{})
+	other := newCA(t, "other CA")
+	for _, c := range []struct {
+		name   string
+		change func(id string) error
+		want   Verdict
+		text   string
+	}{
+		{"active", func(string) error { return nil }, Verdict{Decision: Allow}, ""},
+		{"disabled", func(id string) error { return b.Disable(b.ctx, id) }, Verdict{Cause: CauseDisabled}, "device disabled is disabled"},
+		{"pending", func(id string) error {
+			return b.Update(b.ctx, id, func(d *Device) error { d.State = Pending; return nil })
+		}, Verdict{Cause: CausePending}, "device pending is pending"},
+		{"quarantined", func(id string) error { return b.Quarantine(b.ctx, id) }, Verdict{Decision: Quarantine, Cause: CauseQuarantined}, ""},
+		{"revoked", func(id string) error { return b.Revoke(b.ctx, pki.KeyCompromise, id) }, Verdict{Cause: CauseRevoked}, "certificate of revoked is revoked"},
+		{"superseded", func(id string) error {
+			next := b.ca.issue(t, "device", id, 1)
+			return errors.Join(b.Issued(b.ctx, id, next), b.Supersede(b.ctx, id, serialOf(next)))
+		}, Verdict{Cause: CauseSuperseded}, "certificate of superseded is superseded"},
+		{"lost", func(id string) error {
+			d, _ := b.Get(id)
+			return b.RevokeCertificate(b.ctx, d.Certificates[0].Serial, pki.KeyCompromise)
+		}, Verdict{Cause: CauseRevoked}, "certificate of lost is revoked"},
+	} {
+		leaf := b.device(c.name)
+		b.do(c.change(c.name))
+		c.want.Device, c.want.Known = c.name, true
+		for range 2 {
+			v := b.Check(leaf)
+			if v != c.want {
+				t.Errorf("%s: %+v", c.name, v)
+			}
+			err := v.Err()
+			var r *Refused
+			if (err != nil) != (c.want.Decision == Refuse) || err != nil && (!errors.As(err, &r) || err.Error() != c.text) {
+				t.Errorf("%s: %v", c.name, err)
+			}
+			b.reopen()
+		}
+		// A certificate of a foreign CA does not help a device that may not connect.
+		foreign := other.issue(t, "device", c.name, 0)
+		v := b.Check(foreign)
+		want := Verdict{Decision: Allow, Device: c.name}
+		if d, _ := b.Get(c.name); d.State != Active {
+			want.Decision, want.Cause = c.want.Decision, c.want.Cause
+		}
+		if v != want {
+			t.Errorf("%s with a foreign certificate: %+v", c.name, v)
+		}
+	}
+}
+
+// Certificates that the registry does not know.
+func TestCheckOfStrangers(t *testing.T) {
+	b := newBench(t, Options{})
+	other, liar := newCA(t, "other CA"), newCA(t, "device CA") // the same names, another key
+	ours, op := b.ca.issue(t, "device", "new", 0), b.ca.issue(t, "operator", "new", 0)
+	if v := b.Check(ours); v != (Verdict{Decision: Allow, Device: "new", Known: true}) {
+		t.Errorf("%+v", v)
+	}
+	if v := b.Check(op); v != (Verdict{Decision: Allow, Device: "operator/new", Known: true}) {
+		t.Errorf("%+v", v)
+	}
+	if d, ok := b.Get("new"); !ok || d.State != Active || len(d.Certificates) != 1 {
+		t.Errorf("%+v", d)
+	}
+	if ev := b.events(); len(ev) != 2 || ev[0].What != "register" || ev[0].Was != "" || ev[0].State != Active {
+		t.Errorf("%+v", ev)
+	}
+	b.do(b.Quarantine(b.ctx, "new"))
+	if v := b.Check(b.ca.issue(t, "device", "new", 1)); v != (Verdict{Decision: Quarantine, Cause: CauseQuarantined, Device: "new", Known: true}) {
+		t.Errorf("%+v", v)
+	}
+	for name, leaf := range map[string]*x509.Certificate{
+		"foreign": other.issue(t, "device", "x", 0), "liar": liar.issue(t, "device", "x", 0), "no id": other.issue(t, "device", "", 0),
+		"unusable id": b.ca.issue(t, "device", "a b", 0), "slash": b.ca.issue(t, "device", "operator/new", 0),
+	} {
+		if v := b.Check(leaf); v.Decision != Allow || v.Known {
+			t.Errorf("%s: %+v", name, v)
+		}
+	}
+	if n := b.Len(); n != 2 {
+		t.Errorf("%d are registered", n)
+	}
+	b.o.Strict = true
+	b.reopen()
+	if v := b.Check(ours); v.Decision != Quarantine {
+		t.Errorf("%+v", v)
+	}
+	for _, leaf := range []*x509.Certificate{b.ca.issue(t, "device", "new", 1), b.ca.issue(t, "device", "newer", 1), other.issue(t, "device", "x", 0)} {
+		if v := b.Check(leaf); v.Decision != Refuse || v.Cause != CauseUnknown && v.Cause != CauseQuarantined {
+			t.Errorf("strict: %+v", v)
+		}
+	}
+	if b.Len() != 2 {
+		t.Error("a stranger was registered")
+	}
+}
+
+// A certificate of another CA with serial and name, or serial and key, of a registered one is another certificate.
+func TestCheckOfImpostors(t *testing.T) {
+	b := newBench(t, Options{})
+	leaf := b.device("d")
+	b.do(b.RevokeCertificate(b.ctx, serialOf(leaf), pki.KeyCompromise))
+	same := b.ca.issue(t, "device", "d", 1)
+	same.SerialNumber = leaf.SerialNumber
+	if b.issuerOf(same) == nil {
+		t.Fatal("not of our CA")
+	}
+	for range 2 {
+		if v := b.Check(same); v.Known {
+			t.Errorf("%+v", v)
+		}
+	}
+	if v := b.Check(&x509.Certificate{}); v.Known || v.Device != "" {
+		t.Errorf("%+v", v)
+	}
+}
+
+// Many connect for the first time at once, some with the same certificate.
+func TestCheckAtOnce(t *testing.T) {
+	b := newBench(t, Options{})
+	b.Registry.watch.fns = nil // the events are not for several goroutines
+	leaf := b.ca.issue(t, "device", "d", 0)
+	var wg sync.WaitGroup
+	for range 20 {
+		wg.Go(func() {
+			if v := b.Check(leaf); v.Decision != Allow || !v.Known {
+				t.Errorf("%+v", v)
+			}
+		})
+	}
+	wg.Wait()
+	if d, _ := b.Get("d"); len(d.Certificates) != 1 {
+		t.Errorf("%+v", d)
+	}
+}
+
+func TestCheckAllocatesNothing(t *testing.T) {
+	b := newBench(t, Options{})
+	leaf := b.device("pump-17")
+	op := b.ca.issue(t, "operator", "alice", 0)
+	b.do(b.Issued(b.ctx, "operator/alice", op))
+	for name, c := range map[string]*x509.Certificate{"device": leaf, "operator": op} {
+		if n := testing.AllocsPerRun(100, func() {
+			if b.Check(c).Decision != Allow {
+				t.Fatal("refused")
+			}
+		}); n != 0 {
+			t.Errorf("%s: %v allocations", name, n)
+		}
+	}
+}
