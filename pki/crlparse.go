@@ -2,6 +2,7 @@ package pki
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"crypto/x509"
 	"encoding/asn1"
 	"encoding/pem"
@@ -195,10 +196,7 @@ func (l *list) find(serial *big.Int) (entry, bool) {
 // verify checks the signature. Once it was found good, the text that was signed
 // is let go, and no other key can have made it.
 func (l *list) verify(issuer *x509.Certificate) error {
-	key, err := SPKIOf(issuer.PublicKey)
-	if err != nil {
-		return err
-	}
+	key := SPKI(sha256.Sum256(issuer.RawSubjectPublicKeyInfo))
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.raw == nil {

@@ -262,6 +262,7 @@ func TestSplitWords(t *testing.T) {
 		{`a\`, "", "at the end"},
 		{"a\nb", "", "line break"},
 		{"a\x00b", "", "NUL"},
+		{"\"\\\x00\"", "", "NUL"},
 	} {
 		got, err := splitWords(test.in)
 		wantError(t, err, test.fail)

@@ -239,11 +239,12 @@ func splitWords(s string) ([]string, error) {
 		open  bool // a word has begun
 		quote byte
 	)
+	if strings.ContainsAny(s, "\x00\r\n") {
+		return nil, errors.New("split command: a line break or NUL")
+	}
 	for i := 0; i < len(s); i++ {
 		c := s[i]
 		switch {
-		case c == 0 || c == '\n' || c == '\r':
-			return nil, errors.New("split command: a line break or NUL")
 		case c == '\\' && quote != '\'':
 			if i++; i == len(s) {
 				return nil, errors.New(`split command: \ at the end`)

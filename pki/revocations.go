@@ -223,7 +223,9 @@ func (r *Revocations) Check(cert, issuer *x509.Certificate) error {
 }
 
 func (r *Revocations) check(cert, issuer *x509.Certificate, required bool) error {
-	who := fmt.Sprintf("certificate %x of %q", cert.SerialNumber, issuer.Subject.CommonName)
+	refused := func(why error) error {
+		return fmt.Errorf("certificate %x of %q: %w", cert.SerialNumber, issuer.Subject.CommonName, why)
+	}
 	lists := (*r.current.Load())[string(cert.RawIssuer)]
 	var (
 		good  int
@@ -238,7 +240,7 @@ func (r *Revocations) check(cert, issuer *x509.Certificate, required bool) error
 		}
 		good++
 		if e, ok := l.find(cert.SerialNumber); ok {
-			return fmt.Errorf("%s: %w: %s on %s", who, ErrRevoked, Reason(e.reason), time.Unix(e.at, 0).UTC().Format(time.DateOnly))
+			return refused(fmt.Errorf("%w: %s on %s", ErrRevoked, Reason(e.reason), time.Unix(e.at, 0).UTC().Format(time.DateOnly)))
 		}
 		if now.After(l.next) {
 			stale = l
@@ -248,9 +250,9 @@ func (r *Revocations) check(cert, issuer *x509.Certificate, required bool) error
 	case r.cfg.Stale == StaleAllow:
 		return nil
 	case stale != nil:
-		return fmt.Errorf("%s: %w since %s", who, ErrStale, stale.next.Format(time.RFC3339))
+		return refused(fmt.Errorf("%w since %s", ErrStale, stale.next.Format(time.RFC3339)))
 	case good == 0 && required:
-		return fmt.Errorf("%s: %w", who, bad)
+		return refused(bad)
 	}
 	return nil
 }

@@ -84,6 +84,10 @@ func TestRevocations(t *testing.T) {
 	check("no list of its CA", allow, stranger, other, nil)
 	wantError(t, deny.Check(bad, a.device.cert), "the certificate is revoked: key-compromise on 2027-03-04")
 
+	if n := testing.AllocsPerRun(100, func() { _ = deny.Check(good, a.device.cert) }); n > 0 {
+		t.Errorf("a lookup of a good certificate makes %v allocations", n)
+	}
+
 	// Out of date: what is revoked stays so, the rest is the policy's.
 	clk.set(testTime.Add(2 * day))
 	check("stale, good", deny, good, a, ErrStale)
