@@ -8,7 +8,8 @@ import (
 	"github.com/sealmq/sealmq/store"
 )
 
-// outItem is one packet waiting in a session's outbox: a message (m), an encoded packet (raw), or a short
+// outItem is what waits in a session's outbox: a message (m), an encoded packet (raw), encoded QoS 0 messages (raw, of
+// kind PUBLISH; id is their number), or a short
 // acknowledgement or PINGRESP described by kind, id and code.
 type outItem struct {
 	m     *store.Message
@@ -106,6 +107,7 @@ func (c *Conn) flushSome(w *worker) (more bool) {
 		}
 		s.mu.Lock()
 		if s.conn != c || c.link.Backlog() > 0 {
+			s.fit(w)
 			s.mu.Unlock()
 			return false
 		}
@@ -166,6 +168,15 @@ func (c *Conn) write(w *worker, items []outItem) (n int, drops []uint16) {
 				continue
 			}
 			buf = append(buf, it.m.Payload...)
+		case it.kind == mqtt.PUBLISH:
+			publishes += uint64(it.id)
+			if len(buf) == 0 && i == len(items)-1 {
+				c.link.Write(*it.raw)
+				n += len(*it.raw)
+			} else {
+				buf = append(buf, *it.raw...)
+			}
+			w.keepChunk(it.raw)
 		case it.raw != nil:
 			buf = append(buf, *it.raw...)
 		default:

@@ -34,7 +34,11 @@ type worker struct {
 	merge  func(*subscription) bool
 	merged map[*session]merged
 	groups []*group
-	full   int // receivers whose queue had no room
+	full   int  // receivers whose queue had no room
+	encode bool // the publication may be encoded at once for QoS 0
+
+	chunks []*[]byte // empty ones
+	given  int       // chunks that the event has taken
 
 	// What it has for the store.
 	change    *change           // op of the publication under way, nil while it needs none
@@ -99,7 +103,7 @@ func (w *worker) refusal() error {
 
 // flush submits what is for the store and writes every session that has something new.
 func (w *worker) flush() {
-	w.asked = false
+	w.asked, w.given = false, 0
 	w.submit()
 	for i := 0; i < len(w.dirty); i++ { // grows if a flush makes more work
 		s := w.dirty[i]
@@ -212,6 +216,11 @@ func (w *worker) message() *store.Message {
 
 func (w *worker) fanOut(match *topic.Matches[subscription]) {
 	sets := match.Sets()
+	receivers := 0
+	for _, s := range sets {
+		receivers += s.Len()
+	}
+	w.encode = w.encodable(receivers)
 	switch len(sets) {
 	case 0:
 		return
@@ -298,6 +307,14 @@ func (w *worker) deliver(sub *subscription) bool {
 }
 
 func (w *worker) give(s *session, d delivery) {
+	if d.qos == 0 && w.encode && d.ids == nil {
+		if done, taken := s.pushEncoded(w); done {
+			if taken {
+				w.taken++
+			}
+			return
+		}
+	}
 	if s.push(w, w.message(), d) {
 		w.taken++
 	}
