@@ -142,7 +142,7 @@ func (r *Registry) issued(ctx context.Context, what, id string, leaf *x509.Certi
 	})
 }
 
-// Supersede ends the certificates of a device that began before the one with a serial, which must be active.
+// Supersede ends the certificates of a device that are older than the one with a serial, which must be active.
 func (r *Registry) Supersede(ctx context.Context, id, serial string) error {
 	number, err := parseSerial(serial)
 	if err != nil {
@@ -157,10 +157,8 @@ func (r *Registry) Supersede(ctx context.Context, id, serial string) error {
 		if e.certs[at].state != CertActive {
 			return fmt.Errorf("its certificate %s is %s", serialText(number), e.certs[at].state)
 		}
-		newer := e.certs[at]
-		if !e.revokeCerts(CertSuperseded, pki.Superseded, r.o.Now().Unix(), func(c *cert) bool {
-			return c.serial != number && c.notBefore <= newer.notBefore
-		}) {
+		older := entry{certs: e.certs[at+1:]}
+		if !older.revokeCerts(CertSuperseded, pki.Superseded, r.o.Now().Unix(), func(*cert) bool { return true }) {
 			return errSame
 		}
 		return nil

@@ -76,7 +76,9 @@ func (r *Registry) change(ctx context.Context, act action, ids []string, f func(
 }
 
 func (r *Registry) changePart(ctx context.Context, act action, ids []string, f func(e *entry) error) (errs []error) {
-	r.lock(ids)
+	if err := r.lock(ids); err != nil {
+		return []error{fmt.Errorf("%s device %.80q: %w", act.what, ids[0], err)}
+	}
 	defer r.unlock(ids)
 	fail := func(id string, err error) { errs = append(errs, fmt.Errorf("%s device %.80q: %w", act.what, id, err)) }
 	now := r.o.Now().UnixMilli()
@@ -146,16 +148,20 @@ func (r *Registry) submit(edits []edit) {
 }
 
 // lock waits until none of the devices is under change, and keeps them from being changed by others.
-func (r *Registry) lock(ids []string) {
+func (r *Registry) lock(ids []string) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	taken := func(id string) bool { _, ok := r.busy[id]; return ok }
 	for slices.ContainsFunc(ids, taken) {
 		r.freed.Wait()
 	}
+	if r.ended {
+		return ErrClosed
+	}
 	for _, id := range ids {
 		r.busy[id] = struct{}{}
 	}
+	return nil
 }
 
 func (r *Registry) unlock(ids []string) {

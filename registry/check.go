@@ -39,7 +39,7 @@ type Verdict struct {
 	Device   string // "" when there is none
 	// Known: the certificate is registered. Without Options.Strict one of a foreign CA may be allowed that is not.
 	Known bool
-	// Older: the device has active certificates that began before this one. See Registry.Supersede.
+	// Older: the device has active certificates that are older than this one. See Registry.Supersede.
 	Older bool
 }
 
@@ -154,11 +154,7 @@ func (r *Registry) Check(leaf *x509.Certificate) Verdict {
 	if c == nil {
 		return r.strangerOf(leaf, v)
 	}
-	for i := range e.certs {
-		if o := &e.certs[i]; o != c && o.state == CertActive && o.notBefore <= c.notBefore {
-			v.Older = true
-		}
-	}
+	v.Older = e.older(c)
 	return v
 }
 

@@ -143,6 +143,15 @@ func (c *cert) unpack() Certificate {
 	return u
 }
 
+// older reports whether there are active certificates older than c, which is one of e.
+func (e *entry) older(c *cert) bool {
+	found := false
+	for i := len(e.certs) - 1; i >= 0 && &e.certs[i] != c; i-- {
+		found = found || e.certs[i].state == CertActive
+	}
+	return found
+}
+
 // find returns the certificate with a serial and a key, nil if there is none.
 func (e *entry) find(serial *[serialSize]byte, spki *[keySize]byte) *cert {
 	for i := range e.certs {
@@ -201,7 +210,7 @@ func (e *entry) addCert(c cert, now int64) error {
 	if len(e.certs) >= MaxCertificates {
 		return fmt.Errorf("it has %d certificates that have not expired", len(e.certs))
 	}
-	i, _ := slices.BinarySearchFunc(e.certs, c, newestFirst)
+	i, _ := slices.BinarySearchFunc(e.certs, c, newestFirst) // the first that is not newer
 	e.certs = slices.Insert(e.certs, i, c)
 	return nil
 }

@@ -113,7 +113,8 @@ func (r *Registry) choose(q Query) (all []*entry, err error) {
 		all = append(all, e)
 	}
 	slices.SortFunc(all, byID)
-	return all, nil
+	// One that was purged and added meanwhile may have come twice.
+	return slices.CompactFunc(all, func(a, b *entry) bool { return a.id == b.id }), nil
 }
 
 // expires reports whether the last active certificate ends before a time.

@@ -55,6 +55,7 @@ var (
 	ErrUnknown = errors.New("there is no such device")
 	ErrExists  = errors.New("the device exists")
 	ErrRevoked = errors.New("the device is revoked")
+	ErrClosed  = errors.New("the registry is closed")
 	ErrIssuer  = errors.New("the certificate is of none of our CAs")
 	ErrEnded   = errors.New("the certificate is revoked or superseded")
 	ErrKey     = errors.New("the key was revoked since others know it")
@@ -70,6 +71,7 @@ type Registry struct {
 	mu    sync.Mutex
 	freed sync.Cond           // busy has become smaller
 	busy  map[string]struct{} // ids under change
+	ended bool                // Close was called
 
 	watch struct {
 		sync.Mutex
@@ -178,8 +180,17 @@ func (r *Registry) forget() error {
 	})
 }
 
-// Close writes what was seen last, and stops the timer. It is called before the store is closed.
-func (r *Registry) Close() { r.seen.close() }
+// Close waits for changes under way, writes what was seen last, and stops the timer. Later changes fail with ErrClosed;
+// Check goes on. It is called before the store is closed, and may be called more than once.
+func (r *Registry) Close() {
+	r.mu.Lock()
+	r.ended = true
+	for len(r.busy) > 0 {
+		r.freed.Wait()
+	}
+	r.mu.Unlock()
+	r.seen.close()
+}
 
 // SetIssuers replaces the CAs whose certificates are registered.
 func (r *Registry) SetIssuers(certs ...*x509.Certificate) {

@@ -247,6 +247,46 @@ func TestStoreRefuses(t *testing.T) {
 	}
 }
 
+// Two certificates of one second: the one registered last is the newer one, whichever connects first.
+func TestSupersedeOfTheSameSecond(t *testing.T) {
+	b := newBench(t, Options{})
+	for _, id := range []string{"a", "b", "c", "d"} {
+		first := b.device(id)
+		second := b.ca.issue(t, "device", id, 0)
+		b.do(b.Issued(b.ctx, id, second))
+		b.reopen()
+		if b.Check(first).Older || !b.Check(second).Older {
+			t.Errorf("%+v, %+v", b.Check(first), b.Check(second))
+		}
+		b.do(b.Supersede(b.ctx, id, serialOf(first)))
+		if b.Check(first).Decision != Allow || b.Check(second).Decision != Allow {
+			t.Error("the newer one is superseded")
+		}
+		b.do(b.Supersede(b.ctx, id, serialOf(second)))
+		if b.Check(first).Cause != CauseSuperseded || b.Check(second).Decision != Allow {
+			t.Error("the older one is not superseded")
+		}
+	}
+}
+
+// After Close nothing changes any more, and nothing is submitted.
+func TestClose(t *testing.T) {
+	b := newBench(t, Options{})
+	leaf := b.device("d")
+	b.Close()
+	b.s.set(errFull)
+	if err := b.Disable(b.ctx, "d"); !errors.Is(err, ErrClosed) {
+		t.Error(err)
+	}
+	if v := b.Check(leaf); v.Decision != Allow {
+		t.Errorf("%+v", v)
+	}
+	if v := b.Check(b.ca.issue(t, "device", "x", 0)); v.Decision != Allow || v.Known {
+		t.Errorf("%+v", v)
+	}
+	b.Close()
+}
+
 // What is wrong is said, and nothing is changed.
 func TestRefusals(t *testing.T) {
 	b := newBench(t, Options{})

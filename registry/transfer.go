@@ -231,7 +231,7 @@ func (r *Registry) importRow(e *entry, w *row, update bool) error {
 		}
 	}
 	e.set(&d)
-	for i := range d.Certificates {
+	for i := range slices.Backward(d.Certificates) { // the oldest first
 		if err := r.importCert(e, &d.Certificates[i], now.Unix()); err != nil {
 			return err
 		}
