@@ -7,8 +7,8 @@ import (
 	"github.com/sealmq/sealmq/mqtt"
 )
 
-// A QoS 0 message for few receivers is encoded at once, behind what its receiver's outbox ends with, instead of being
-// built first: it costs no allocation, and nothing for the collector to look at. Many receivers share one message.
+// Acknowledgements, and QoS 0 messages for few receivers, are encoded at once, behind what the receiver's outbox ends
+// with: they cost no allocation, and nothing for the collector to look at. Many receivers share one message.
 const (
 	chunkSize     = 16 << 10
 	maxEncoded    = 2 << 10 // larger messages are worth sharing
@@ -67,22 +67,9 @@ func (s *session) pushEncoded(w *worker) (done, taken bool) {
 		w.count(droppedDenied, 1)
 		return true, false
 	}
-	var last *outItem
-	if n := len(s.out); n > 0 {
-		if last = &s.out[n-1]; last.kind != mqtt.PUBLISH || len(*last.raw)+size > cap(*last.raw) {
-			last = nil
-		}
-	}
+	last := s.lastChunk(w, size)
 	if last == nil {
-		raw := w.chunk()
-		if raw == nil {
-			return false, false
-		}
-		s.emit(w, outItem{raw: raw, kind: mqtt.PUBLISH})
-		last = &s.out[len(s.out)-1]
-	} else if !s.dirty {
-		s.dirty = true
-		w.dirty = append(w.dirty, s)
+		return false, false
 	}
 	b := mqtt.AppendHeader(*last.raw, mqtt.PUBLISH, 0, length)
 	b = binary.BigEndian.AppendUint16(b, uint16(len(w.name)))
@@ -94,10 +81,44 @@ func (s *session) pushEncoded(w *worker) (done, taken bool) {
 	*last.raw = append(b, p.payload...)
 	last.id++
 	last.size += int32(size)
-	s.outBytes += int64(size)
-	w.queued += int64(size)
+	s.grown(w, int32(size))
 	w.count(delivered, 1)
 	return true, true
+}
+
+// emitAck encodes an acknowledgement at once and reports whether it did.
+func (s *session) emitAck(w *worker, it *outItem) bool {
+	c := s.conn
+	if c == nil || c.link.Backlog() > 0 {
+		return false
+	}
+	last := s.lastChunk(w, 5)
+	if last == nil {
+		return false
+	}
+	*last.raw = c.appendAck(*last.raw, it)
+	last.size += it.size
+	s.grown(w, it.size)
+	return true
+}
+
+// lastChunk returns the chunk that the outbox ends with, a new one if it has none with room for size bytes, or nil if it
+// cannot have one. The caller holds mu.
+func (s *session) lastChunk(w *worker, size int) *outItem {
+	if n := len(s.out); n > 0 {
+		if it := &s.out[n-1]; it.kind == mqtt.PUBLISH && len(*it.raw)+size <= cap(*it.raw) {
+			return it
+		}
+	}
+	raw := w.chunk()
+	if raw == nil {
+		return nil
+	}
+	if s.out == nil {
+		s.out = w.array()
+	}
+	s.out = append(s.out, outItem{raw: raw, kind: mqtt.PUBLISH})
+	return &s.out[len(s.out)-1]
 }
 
 // fit gives back what the last chunk of an outbox that cannot be written has not used. The caller holds mu.

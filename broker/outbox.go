@@ -8,8 +8,8 @@ import (
 	"github.com/sealmq/sealmq/store"
 )
 
-// outItem is what waits in a session's outbox: a message (m), an encoded packet (raw), encoded QoS 0 messages (raw, of
-// kind PUBLISH; id is their number), or a short
+// outItem is what waits in a session's outbox: a message (m), an encoded packet (raw), encoded QoS 0 messages
+// and acknowledgements (raw, of kind PUBLISH; id is the number of messages), or a short
 // acknowledgement or PINGRESP described by kind, id and code.
 type outItem struct {
 	m     *store.Message
@@ -47,15 +47,23 @@ func encoded(raw []byte) outItem { return outItem{raw: &raw, size: controlSize +
 // emit appends to the outbox and has the session flushed at the end of the worker's event. The caller holds mu. A client
 // that lets acknowledgements pile up far beyond the outbox's bound is disconnected.
 func (s *session) emit(w *worker, it outItem) {
+	if it.m == nil && it.raw == nil && s.emitAck(w, &it) {
+		return
+	}
 	if s.out == nil {
 		s.out = w.array()
 	}
 	s.out = append(s.out, it)
-	s.outBytes += int64(it.size)
-	w.queued += int64(it.size)
 	if it.m != nil {
 		w.count(delivered, 1)
 	}
+	s.grown(w, it.size)
+}
+
+// grown notes that something has come into the outbox.
+func (s *session) grown(w *worker, size int32) {
+	s.outBytes += int64(size)
+	w.queued += int64(size)
 	if !s.dirty {
 		s.dirty = true
 		w.dirty = append(w.dirty, s)
