@@ -64,8 +64,8 @@ type Op struct {
 // Lane is a sequence of ops that must not become durable out of order, those of one connection. Its zero value is ready.
 // What it holds belongs to the store.
 type Lane struct {
-	// Urgent is the number of the newest op of the lane that does not linger; under the store's own lock.
-	Urgent uint64
+	// Held is the store's number of the newest op of the lane that it holds back, 0: none; under the store's own lock.
+	Held uint64
 }
 
 // States of an op and of a placement.

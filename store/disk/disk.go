@@ -13,6 +13,7 @@ package disk
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"sync"
@@ -75,6 +76,8 @@ type Store struct {
 	failing   chan struct{} // closed with failure set
 	announced sync.Once
 	loaded    atomic.Bool
+	hurried   atomic.Bool  // somebody waits for tables to be written
+	tries     atomic.Int32 // failures of that since
 	closeOne  sync.Once
 	closeErr  error
 }
@@ -112,7 +115,7 @@ func Open(dir string, cfg Config, o Options) (*Store, error) {
 	if err := s.fs.Start(); err != nil {
 		return nil, err
 	}
-	if err := s.open(cfg); err != nil {
+	if err := s.hurry(func() error { return s.open(cfg) }); err != nil {
 		s.abandon()
 		return nil, fmt.Errorf("open store in %s: %w", dir, err)
 	}
@@ -129,11 +132,24 @@ func (s *Store) open(cfg Config) error {
 	case desc.Exists && desc.FormatMajorVersion > pebbleVersion:
 		return fmt.Errorf("%w: its files have format %d, this one knows %d", ErrNewer, desc.FormatMajorVersion, pebbleVersion)
 	}
-	fresh := err != nil || !desc.Exists
-	if err := s.contain(func() (err error) {
-		s.db, err = pebble.Open(s.dir, s.options(cfg))
+	if err := s.inspect(desc); err != nil {
 		return err
-	}); err != nil {
+	}
+	fresh := err != nil || !desc.Exists
+	s.fs.GuardOpen(s.fail)
+	opened := make(chan *pebble.DB, 1)
+	err = s.contain(func() error {
+		db, err := pebble.Open(s.dir, s.options(cfg))
+		if err == nil {
+			opened <- db
+		}
+		return err
+	})
+	select {
+	case s.db = <-opened:
+	default:
+	}
+	if err != nil {
 		return err
 	}
 	s.fs.Guard(s.fail)
@@ -141,6 +157,41 @@ func (s *Store) open(cfg Config) error {
 		return s.create()
 	}
 	return s.check()
+}
+
+// inspect looks for damage of which Pebble does not tell, or not in which file.
+func (s *Store) inspect(desc *pebble.DBDesc) error {
+	if desc == nil || !desc.Exists {
+		return nil
+	}
+	if name := desc.ManifestFilename; name != "" {
+		if err := s.fs.CheckManifest(name); err != nil {
+			return err
+		}
+	}
+	name := desc.OptionsFilename
+	if name == "" {
+		return nil
+	}
+	text, err := s.read(name)
+	if err == nil {
+		o := &pebble.Options{Comparer: pebble.DefaultComparer, Merger: pebble.DefaultMerger}
+		err = o.CheckCompatibility(s.dir, string(text))
+	}
+	if err != nil {
+		return fmt.Errorf("read %s: %w", s.fs.PathBase(name), err)
+	}
+	return nil
+}
+
+// read returns the content of a file, which is not large.
+func (s *Store) read(name string) ([]byte, error) {
+	f, err := s.fs.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, 1<<20))
 }
 
 func (s *Store) options(cfg Config) *pebble.Options {
@@ -158,7 +209,7 @@ func (s *Store) options(cfg Config) *pebble.Options {
 			DataCorruption: func(i pebble.DataCorruptionInfo) {
 				s.o.Log.Error("stored data is damaged", "file", i.Path, "error", i.Details)
 			},
-			FlushEnd:      func(i pebble.FlushInfo) { s.recovered(i.Err) },
+			FlushEnd:      func(i pebble.FlushInfo) { s.flushed(i.Err) },
 			CompactionEnd: func(i pebble.CompactionInfo) { s.recovered(i.Err) },
 		},
 		CompactionConcurrencyRange: func() (int, int) { return 1, 2 },
@@ -291,8 +342,11 @@ func (s *Store) drain() {
 	q.closing = true
 	q.rouse()
 	q.mu.Unlock()
-	s.janitor.stop()
-	<-s.reported
+	_ = s.hurry(func() error { // both may have to wait for tables
+		s.janitor.stop()
+		<-s.reported
+		return nil
+	})
 	s.minute.Stop()
 	q.timer.Stop()
 }

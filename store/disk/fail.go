@@ -76,6 +76,17 @@ func (s *Store) contain(f func() error) error {
 	return s.failed()
 }
 
+// write calls f, which writes to Pebble's log. After a failed write of the log Pebble panics in whoever applies something.
+func (s *Store) write(f func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("write log: %v", p)
+			s.fail(err)
+		}
+	}()
+	return f()
+}
+
 // await waits for what may never come once the store has failed: then only for a little longer.
 func await[T any](s *Store, c <-chan T) (v T, came bool) {
 	select {
@@ -96,7 +107,9 @@ func await[T any](s *Store, c <-chan T) (v T, came bool) {
 // abandon closes what can be closed of a store that has failed, or was not opened. Pebble may be unable to.
 func (s *Store) abandon() {
 	s.fs.GiveUp()
-	s.fs.Guard(nil)
+	if s.failed() == nil {
+		s.fs.Guard(nil)
+	}
 	if s.db != nil {
 		_ = s.contain(s.db.Close)
 	}
@@ -172,6 +185,32 @@ type trouble struct {
 
 // troublePace is how long after such a failure changes are refused: Pebble tries again sooner when it matters.
 const troublePace = 5 * time.Second
+
+// triesMost is how often tables may fail to be written while the store is opened or closed, which then waits for them:
+// Pebble would try for ever.
+const triesMost = 5
+
+// hurry makes such failures count while f runs.
+func (s *Store) hurry(f func() error) error {
+	s.tries.Store(0)
+	s.hurried.Store(true)
+	defer s.hurried.Store(false)
+	return f()
+}
+
+// flushed is told of the end of the writing of a table.
+func (s *Store) flushed(err error) {
+	if err != nil && err.Error() == emptyFlush {
+		err = nil
+	}
+	s.recovered(err)
+	if err != nil && s.hurried.Load() && s.tries.Add(1) >= triesMost {
+		s.fail(fmt.Errorf("write table: %w", err))
+	}
+}
+
+// emptyFlush is what Pebble calls the outcome of a flush that had nothing to write: what was in memory is obsolete.
+const emptyFlush = "pebble: empty table"
 
 // background is told of work on the files that failed, and that Pebble repeats.
 func (s *Store) background(err error) {

@@ -7,7 +7,7 @@ import (
 )
 
 // held are ops that linger, in the order of submission, which is also that in which they become due. Those of one lane are
-// a chain: Lane.Urgent is the number of the newest that is held.
+// a chain: Lane.Held is the number of the newest that is held.
 type held struct {
 	ops  []heldOp
 	base uint64 // number of ops[0]; the first op is number 1
@@ -28,8 +28,8 @@ func (h *held) add(op *store.Op, due time.Duration) {
 	}
 	x := heldOp{op: op, due: due}
 	if op.Lane != nil {
-		x.prev = op.Lane.Urgent
-		op.Lane.Urgent = h.base + uint64(len(h.ops))
+		x.prev = op.Lane.Held
+		op.Lane.Held = h.base + uint64(len(h.ops))
 	}
 	for i := len(h.ops) - 1; i >= 0 && h.ops[i].due > due; i-- {
 		h.ops[i].due = due
@@ -62,7 +62,7 @@ func (h *held) pop() {
 // take appends the ops of a lane to dst, in order.
 func (h *held) take(l *store.Lane, dst []*store.Op) []*store.Op {
 	n := len(dst)
-	for at := l.Urgent; at >= h.base && at != 0; {
+	for at := l.Held; at >= h.base && at != 0; {
 		x := &h.ops[at-h.base]
 		if x.op == nil {
 			break
@@ -70,7 +70,7 @@ func (h *held) take(l *store.Lane, dst []*store.Op) []*store.Op {
 		dst = append(dst, x.op)
 		at, x.op = x.prev, nil
 	}
-	l.Urgent = 0
+	l.Held = 0
 	for i, j := n, len(dst)-1; i < j; i, j = i+1, j-1 {
 		dst[i], dst[j] = dst[j], dst[i]
 	}

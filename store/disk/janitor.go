@@ -126,26 +126,44 @@ func (j *janitor) next() (ended, bool) {
 	return e, true
 }
 
+// again puts sessions back whose removal has failed; it is tried again with the next, or after a minute.
+func (j *janitor) again(todo []ended) {
+	j.mu.Lock()
+	j.todo = append(todo, j.todo...)
+	j.mu.Unlock()
+}
+
 // purge removes all ended sessions. Their references are given to the builder when the entries are gone: a message may
 // only be deleted after, or together with, every entry that refers to it, and some of those go with the builder's batches.
 // References lost in a crash are found by the next sweep.
-func (j *janitor) purge() error {
+func (j *janitor) purge() (err error) {
 	b := j.s.db.NewBatch()
-	defer func() { b.Close() }()
-	var refs [][]ref
+	var (
+		taken []ended // out of todo, and not removed yet
+		refs  [][]ref
+	)
 	write := func() error {
 		if err := j.write(b); err != nil {
 			return err
 		}
 		j.s.queue.free(refs)
-		refs = nil
+		taken, refs = taken[:0], nil
 		return nil
 	}
+	defer func() {
+		if err != nil {
+			j.again(taken)
+		}
+		if j.s.failed() == nil { // otherwise Pebble may still have it
+			b.Close()
+		}
+	}()
 	for !j.stopping() {
 		e, ok := j.next()
 		if !ok {
 			return write()
 		}
+		taken = append(taken, e)
 		for _, kind := range [...]byte{kindWill, kindFilter, kindReceived, kindRecorded, kindQueue} {
 			if err := j.clear(b, kind, e.id); err != nil {
 				return err
@@ -169,7 +187,7 @@ func (j *janitor) write(b *pebble.Batch) error {
 	if b.Empty() {
 		return nil
 	}
-	if err := j.s.db.Apply(b, pebble.NoSync); err != nil {
+	if err := j.s.write(func() error { return j.s.db.Apply(b, pebble.NoSync) }); err != nil {
 		return err
 	}
 	b.Reset()

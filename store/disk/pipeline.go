@@ -56,7 +56,8 @@ type queue struct {
 	pending []*store.Op
 	urgent  bool          // somebody waits for one of pending
 	since   time.Duration // when the oldest of pending came, if none is urgent
-	idle    bool          // the builder sleeps
+	idle    bool          // the builder sleeps, or who reports in its place
+	failed  bool          // nothing will be done: what comes is reported at once
 	closing bool
 	out     int // batches not yet reported
 
@@ -101,7 +102,7 @@ func (q *queue) submit(ops []*store.Op) {
 		if len(q.pending) == 0 {
 			q.since, q.urgent = q.now(), false
 		}
-		if op.Lane != nil && op.Lane.Urgent != 0 {
+		if op.Lane != nil && op.Lane.Held != 0 {
 			n := len(q.pending)
 			q.pending = q.held.take(op.Lane, q.pending)
 			q.urgent = q.urgent || len(q.pending) > n
@@ -109,7 +110,7 @@ func (q *queue) submit(ops []*store.Op) {
 		q.pending = append(q.pending, op)
 		q.urgent = q.urgent || !lazy(op)
 	}
-	if q.urgent || len(q.pending) >= lazyOps {
+	if q.urgent || q.failed || len(q.pending) >= lazyOps {
 		q.rouse()
 	} else if len(q.pending) > 0 || q.held.len() > 0 {
 		q.arm()
@@ -270,9 +271,8 @@ func (s *Store) build() {
 		b.phase.Store(writing)
 		if b.err = s.failed(); b.err == nil && !b.b.Empty() {
 			// The batch is in the log when this returns, and can be read.
-			if err := s.db.ApplyNoSyncWait(b.b, pebble.Sync); err != nil {
-				s.fail(err) // what was applied is in memory, and only there
-				b.err = err
+			if b.err = s.write(func() error { return s.db.ApplyNoSyncWait(b.b, pebble.Sync) }); b.err != nil {
+				s.fail(b.err) // what was applied is in memory, and only there
 			}
 			s.apply.visible()
 		}
@@ -339,7 +339,9 @@ func (s *Store) report() {
 			}
 		}
 		s.tell(b)
-		b.b.Reset()
+		if s.failed() == nil { // otherwise Pebble may still have it
+			b.b.Reset()
+		}
 		clear(b.ops)
 		b.ops = b.ops[:0]
 		b.err = nil
@@ -396,6 +398,7 @@ func (s *Store) rest(yield func(*batch) bool) {
 	q := s.queue
 	for {
 		q.mu.Lock()
+		q.failed = true
 		ops := q.held.expire(1<<63-1, q.pending)
 		q.pending = nil
 		closing := q.closing

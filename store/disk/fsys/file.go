@@ -40,6 +40,7 @@ type file struct {
 }
 
 func (x *file) Write(p []byte) (int, error) {
+	x.fs.present()
 	n, err := x.File.Write(p)
 	x.fs.wrote(n)
 	if err != nil && isFull(err) {
@@ -54,6 +55,7 @@ func (x *file) Write(p []byte) (int, error) {
 }
 
 func (x *file) WriteAt(p []byte, off int64) (int, error) {
+	x.fs.present()
 	n, err := x.File.WriteAt(p, off)
 	x.fs.wrote(n)
 	if err != nil && isFull(err) {
@@ -109,6 +111,7 @@ func (f *FS) wrote(n int) {
 
 // persist does something that may need space, under the rules for a file of that name.
 func (f *FS) persist(name string, c vfs.DiskWriteCategory, do func() error) error {
+	f.present()
 	err := do()
 	if err != nil && isFull(err) {
 		err = f.wait(f.urgencyOf(name, c), err, do)

@@ -82,7 +82,8 @@ type FS struct {
 	guard   guard
 	opening atomic.Bool
 	told    atomic.Bool // the guard
-	lock    io.Closer   // from Start to Close
+	closed  atomic.Bool
+	lock    io.Closer // from Start to Close
 	locked  atomic.Bool
 }
 
@@ -143,14 +144,23 @@ func (f *FS) Start() error {
 	return nil
 }
 
-// Close ends the watch over the free space and releases the lock. Pebble must have been closed before.
+// Close ends the watch over the free space and releases the lock. Pebble must have been closed before; what is left of one
+// that can't be closed is stopped when it changes a file, since the folder may have another owner then.
 func (f *FS) Close() error {
+	f.closed.Store(true)
 	f.GiveUp()
 	f.space.close()
 	if !f.locked.Swap(false) {
 		return nil
 	}
 	return f.lock.Close()
+}
+
+// present stops a goroutine that Pebble has left behind.
+func (f *FS) present() {
+	if f.closed.Load() {
+		select {}
+	}
 }
 
 // GiveUp makes every write that waits for space, and every later one that would, fail at once.
@@ -234,11 +244,16 @@ func (f *FS) Rename(oldname, newname string) error {
 
 // Remove removes a file or an empty folder.
 func (f *FS) Remove(name string) error {
-	return f.persist(name, vfs.WriteCategoryUnspecified, func() error { return f.base.Remove(name) })
+	err := f.persist(name, vfs.WriteCategoryUnspecified, func() error { return f.base.Remove(name) })
+	if sums, ok := f.sumName(name); ok && err == nil {
+		_ = f.base.Remove(sums) // it does no harm where it is
+	}
+	return err
 }
 
 // MkdirAll makes a folder and those above it that are missing, all of them 0700.
 func (f *FS) MkdirAll(dir string, _ os.FileMode) error {
+	f.present()
 	missing := f.missing(dir)
 	if err := f.base.MkdirAll(dir, dirMode); err != nil {
 		return err
@@ -322,6 +337,9 @@ func (f *FS) wrap(name string, c vfs.DiskWriteCategory, x vfs.File, err error) (
 	w := file{x, f, f.urgencyOf(name, c)}
 	if c == walCategory {
 		return &log{file: w}, nil
+	}
+	if sums, ok := f.sumName(name); ok && c == manifestCategory {
+		return &manifest{file: w, name: sums}, nil
 	}
 	return &w, nil
 }

@@ -84,11 +84,34 @@ func (l *log) WriteAt(p []byte, off int64) (int, error) {
 	return n, l.note(err)
 }
 
-func (l *log) Sync() error { return l.note(l.file.Sync()) }
+// ended stops whoever would sync a log that has failed. Pebble does so once more before it closes the log when something
+// was written but not synced, and never comes to Close when that fails.
+func (l *log) ended() error {
+	if failed := l.failed.Load(); failed != nil {
+		l.fs.stop(*failed)
+		return *failed
+	}
+	return nil
+}
 
-func (l *log) SyncData() error { return l.note(l.file.SyncData()) }
+func (l *log) Sync() error {
+	if err := l.ended(); err != nil {
+		return err
+	}
+	return l.note(l.file.Sync())
+}
+
+func (l *log) SyncData() error {
+	if err := l.ended(); err != nil {
+		return err
+	}
+	return l.note(l.file.SyncData())
+}
 
 func (l *log) SyncTo(n int64) (bool, error) {
+	if err := l.ended(); err != nil {
+		return false, err
+	}
 	full, err := l.file.SyncTo(n)
 	return full, l.note(err)
 }

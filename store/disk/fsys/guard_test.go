@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -31,7 +32,20 @@ func logFailures() map[string]func(errorfs.Op) bool {
 			return false
 		}
 	}
+	isWrite, isSync := ofLog(errorfs.OpFileWrite), ofLog(errorfs.OpFileSync, errorfs.OpFileSyncData, errorfs.OpFileSyncTo)
+	writes := 0
+	var mu sync.Mutex
 	return map[string]func(errorfs.Op) bool{
+		// Something was written, but not synced, when a write fails; nor can it be synced when the log is closed.
+		"unsynced": func(op errorfs.Op) bool {
+			mu.Lock()
+			defer mu.Unlock()
+			if isWrite(op) {
+				writes++
+				return writes == 3
+			}
+			return writes >= 3 && isSync(op)
+		},
 		"write":  ofLog(errorfs.OpFileWrite),
 		"sync":   ofLog(errorfs.OpFileSync, errorfs.OpFileSyncData, errorfs.OpFileSyncTo),
 		"create": ofLog(errorfs.OpCreate, errorfs.OpReuseForWrite),
@@ -87,7 +101,9 @@ func meet(name string) {
 		for i := 0; ; i++ {
 			b := db.NewBatch()
 			b.Set(fmt.Append(nil, i), make([]byte, 1000), nil)
-			if err := db.ApplyNoSyncWait(b, pebble.Sync); err == nil {
+			if name == "unsynced" && on.Load() {
+				db.Apply(b, pebble.NoSync)
+			} else if err := db.ApplyNoSyncWait(b, pebble.Sync); err == nil {
 				b.SyncWait()
 			}
 			if i == 500 { // logs were recycled

@@ -2,6 +2,7 @@ package fsys
 
 import (
 	"errors"
+	"fmt"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -312,16 +313,21 @@ func TestSyncIsNotRepeated(t *testing.T) {
 		return nil
 	})
 	f := start(t, errorfs.Wrap(newFake(1<<40), failing), Options{Dir: "d"})
-	x, err := f.Create("d/1.log", "pebble-wal")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer x.Close()
-	on.Store(true)
-	for i, sync := range []func() error{x.Sync, x.SyncData, func() error { _, err := x.SyncTo(1); return err }} {
-		if err := sync(); !errors.Is(err, errnosFull[0]) || syncs.Load() != int64(i+1) {
-			t.Errorf("%v after %d syncs, want the error after %d", err, syncs.Load(), i+1)
+	for i, sync := range []func(vfs.File) error{
+		vfs.File.Sync, vfs.File.SyncData, func(x vfs.File) error { _, err := x.SyncTo(1); return err },
+	} {
+		on.Store(false)
+		x, err := f.Create(fmt.Sprintf("d/%d.log", i), "pebble-wal")
+		if err != nil {
+			t.Fatal(err)
 		}
+		on.Store(true)
+		for range 2 {
+			if err := sync(x); !errors.Is(err, errnosFull[0]) || syncs.Load() != int64(i+1) {
+				t.Errorf("%v after %d syncs, want the error after %d", err, syncs.Load(), i+1)
+			}
+		}
+		x.Close()
 	}
 	if f.Full() == nil {
 		t.Error("the state does not show it")
