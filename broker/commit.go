@@ -240,6 +240,7 @@ func (w *worker) ended(op *store.Op, err error) {
 		case err == nil:
 		case op.Kind == store.EndSession:
 			w.b.endAgain(op.Session)
+		case op.Kind == store.PutRecord: // its owner's to repeat
 		case op.Kind == store.Publish:
 			w.b.log.Warn("message that nobody waits for is not stored", "topic", op.Message.Topic, "error", err)
 		default:
@@ -267,7 +268,7 @@ func (h handler) Committed(ops []*store.Op, err error) {
 	w := b.worker()
 	defer b.release(w)
 	now := b.now()
-	if len(ops) > 0 {
+	if len(ops) > 0 && ops[0].Kind != store.PutRecord { // a record has no time
 		before := b.commit.Load()
 		b.commit.Store(before + (int64(now-ops[0].Time-ops[0].Linger)-before)/8)
 	}
