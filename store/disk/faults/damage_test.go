@@ -114,7 +114,7 @@ func TestDamage(t *testing.T) {
 			newest = max(newest, name)
 		}
 	}
-	samples := 4
+	samples := 2
 	if soak() {
 		samples = 300
 	}

@@ -41,13 +41,20 @@ type manifest struct {
 	size uint64
 	crc  uint32
 	turn int64
+
+	broken bool // a write has failed, after which Pebble ends
 }
 
 func (m *manifest) Write(p []byte) (int, error) {
+	crc := crc32.Update(m.crc, castagnoli, p) // a file system for tests changes p, which is allowed
 	n, err := m.file.Write(p)
+	if err != nil {
+		m.broken = true
+		return n, err
+	}
 	m.size += uint64(n)
-	m.crc = crc32.Update(m.crc, castagnoli, p[:n])
-	return n, err
+	m.crc = crc
+	return n, nil
 }
 
 func (m *manifest) Sync() error {
@@ -66,6 +73,9 @@ func (m *manifest) SyncData() error {
 
 // tell writes down what was synced, before Pebble removes what the list makes obsolete.
 func (m *manifest) tell() (err error) {
+	if m.broken {
+		return nil
+	}
 	if m.sums == nil {
 		if m.sums, err = m.fs.Create(m.name, vfs.WriteCategoryUnspecified); err != nil {
 			return err

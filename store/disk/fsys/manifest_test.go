@@ -42,7 +42,7 @@ func TestManifest(t *testing.T) {
 		t.Helper()
 		err := f.CheckManifest(name)
 		if (err == nil) != good || err != nil && !strings.Contains(err.Error(), "MANIFEST-000007") {
-			t.Errorf("%s: %v", what, err)
+			t.Fatalf("%s: %v", what, err)
 		}
 	}
 	m, err := f.Create(name, manifestCategory)
