@@ -40,13 +40,14 @@ func TestEncodedAtOnce(t *testing.T) {
 			}
 		}
 		pub.Flush()
-		if !bytes.Equal(link.text, want) {
-			t.Fatalf("version %v: got %d bytes, want %d", v, len(link.text), len(want))
+		if !bytes.Equal(link.text(), want) {
+			t.Fatalf("version %v: got %d bytes, want %d", v, len(link.text()), len(want))
 		}
 
-		link.text, want = nil, nil
+		link.clear(0)
+		want = nil
 		send(1, 0)
-		link.backlog = 1
+		link.setBacklog(1)
 		pub.Flush()
 		s := c.sess
 		s.mu.Lock()
@@ -55,10 +56,10 @@ func TestEncodedAtOnce(t *testing.T) {
 		}
 		s.mu.Unlock()
 		send(2, 0) // as a message, since there is a backlog
-		link.backlog = 0
+		link.setBacklog(0)
 		pub.Flush()
-		if !bytes.Equal(link.text, want) {
-			t.Errorf("version %v: after the backlog: %q, want %q", v, link.text, want)
+		if !bytes.Equal(link.text(), want) {
+			t.Errorf("version %v: after the backlog: %q, want %q", v, link.text(), want)
 		}
 		if n := b.Stats().Sent; n != 2003 {
 			t.Errorf("%d counted as sent, want 2003", n)

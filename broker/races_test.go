@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"runtime"
+	"sync"
 	"testing"
 	"time"
 
@@ -26,21 +27,52 @@ func hello(t testing.TB, b *Broker, id string, clean bool, lim Limits) (*Conn, b
 	if err := c.Open(&r); err != nil {
 		t.Fatal(err)
 	}
-	if len(link.text) < 4 || link.text[0] != byte(mqtt.CONNACK)<<4 {
-		t.Fatalf("no CONNACK: % x", link.text)
+	if len(link.text()) < 4 || link.text()[0] != byte(mqtt.CONNACK)<<4 {
+		t.Fatalf("no CONNACK: % x", link.text())
 	}
-	return c, link.text[2] == 1
+	return c, link.text()[2] == 1
 }
 
 // tape is a link that keeps what is written.
 type tape struct {
-	text    []byte
-	backlog int
+	mu      sync.Mutex
+	kept    []byte
+	waiting int
 }
 
-func (l *tape) Write(p []byte) error { l.text = append(l.text, p...); return nil }
-func (l *tape) Backlog() int         { return l.backlog }
-func (l *tape) Close(bool)           {}
+func (l *tape) Write(p []byte) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.kept = append(l.kept, p...)
+	return nil
+}
+
+func (l *tape) Backlog() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.waiting
+}
+
+func (l *tape) Close(bool) {}
+
+func (l *tape) text() []byte {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.kept
+}
+
+// clear forgets what was written and sets the backlog.
+func (l *tape) clear(backlog int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.kept, l.waiting = nil, backlog
+}
+
+func (l *tape) setBacklog(n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.waiting = n
+}
 
 func data(t testing.TB, c *Conn, packet []byte) {
 	t.Helper()
@@ -200,7 +232,7 @@ func TestOneReplayForASubscription(t *testing.T) {
 	}
 	c, _ := hello(t, b, "one", true, Limits{})
 	link := c.link.(*tape)
-	link.backlog = 1 // from here on the client does not read
+	link.setBacklog(1) // from here on the client does not read
 	same := mqtt.Subscription{Filter: []byte("r/#")}
 	p := mqtt.Subscribe{PacketID: 1, Filters: []mqtt.Subscription{same, same, same}}
 	for range 5 {
@@ -209,17 +241,17 @@ func TestOneReplayForASubscription(t *testing.T) {
 	if n := len(c.sess.replays); n != 1 {
 		t.Fatalf("%d replays wait, want 1", n)
 	}
-	link.backlog, link.text = 0, nil
+	link.clear(0)
 	c.Writable()
 	if n := len(c.sess.replays); n != 0 {
 		t.Errorf("%d replays wait after the client has read", n)
 	}
 	// Each begun replay sent what fits the outbox; the last one sent everything.
-	if got := len(link.text); got < 100*size || got > 250*size {
+	if got := len(link.text()); got < 100*size || got > 250*size {
 		t.Errorf("%d bytes of retained messages, want %d to %d", got, 100*size, 250*size)
 	}
 	subscribe(t, c, "r/#", 0)
-	if n := len(link.text); n < 200*size {
+	if n := len(link.text()); n < 200*size {
 		t.Errorf("subscribing again sent %d bytes in all", n)
 	}
 }
@@ -233,7 +265,7 @@ func TestSubscribeWhileRetaining(t *testing.T) {
 	if _, err := b.Publish(&store.Message{Topic: "a", Payload: []byte("PAYLOAD"), Retain: true}); err != nil {
 		t.Fatal(err)
 	}
-	if text := c.link.(*tape).text; !bytes.Contains(text, []byte("PAYLOAD")) {
+	if text := c.link.(*tape).text(); !bytes.Contains(text, []byte("PAYLOAD")) {
 		t.Errorf("the subscriber got % x", text)
 	}
 }
@@ -244,7 +276,7 @@ func TestExpiredInTheLastFlush(t *testing.T) {
 	b := benchBroker(t)
 	c, _ := hello(t, b, "one", false, Limits{})
 	subscribe(t, c, "a", 1)
-	c.link.(*tape).backlog = 1
+	c.link.(*tape).setBacklog(1)
 	pub := benchConn(t, b, "p", mqtt.V5, "", 0)
 	m := mqtt.Publish{Topic: []byte("a"), QoS: 1, PacketID: 1}
 	m.Props.MessageExpiry = 1
@@ -257,7 +289,7 @@ func TestExpiredInTheLastFlush(t *testing.T) {
 		t.Fatal("not connected")
 	}
 	c, _ = hello(t, b, "one", false, Limits{})
-	if text := c.link.(*tape).text; len(text) != 4 {
+	if text := c.link.(*tape).text(); len(text) != 4 {
 		t.Errorf("more than a CONNACK: % x", text)
 	}
 	if n := b.Stats().DroppedExpired; n != 1 {
