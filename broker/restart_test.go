@@ -67,7 +67,6 @@ func TestRecordAfterFastReconnect(t *testing.T) {
 			done := make(chan struct{})
 			go func() { c.Closed(nil); close(done) }()
 			<-in
-			type res struct{ c *Conn }
 			got := make(chan *Conn, 1)
 			go func() { got <- connectWill(t, b, "s", clean, 100000, true) }()
 			select {
