@@ -1,7 +1,7 @@
 .PHONY: build test bench packages race fuzz crash soak conformance generate cross clean
 
 build: ## bin/sealmq
-	go build -trimpath -o bin/sealmq ./cmd/sealmq
+	CGO_ENABLED=0 go build -trimpath -o bin/sealmq ./cmd/sealmq
 
 test: ## everything, with what it needs installed first; says what it skips and why
 	.ci/run
