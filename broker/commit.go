@@ -31,17 +31,32 @@ type change struct {
 func (c *Conn) answer(it outItem) {
 	s := c.sess
 	s.mu.Lock()
-	if len(c.answers) > 0 && it.kind != mqtt.PINGRESP {
-		c.answers = append(c.answers, &answer{c: c, it: it, ready: true})
+	waits := len(c.answers) > 0 && it.kind != mqtt.PINGRESP
+	if waits {
+		c.answers = append(c.answers, &answer{c: c, it: it, ready: true, weight: weight(int64(it.size))})
 	} else {
 		s.emit(c.w, it)
 	}
 	s.mu.Unlock()
+	if waits {
+		c.addUnstored(weight(int64(it.size)))
+	}
 }
 
 // answerAfter has a packet sent when the change is durable. It is called before the change is submitted.
 func (c *Conn) answerAfter(ch *change, it outItem, qos uint8) {
-	ch.answer = answer{c: c, it: it, qos: qos}
+	size := int64(it.size)
+	if ch.Message != nil {
+		size += ch.Message.Size()
+	}
+	for i := range ch.Subscriptions {
+		size += int64(len(ch.Subscriptions[i].Filter))
+	}
+	for _, f := range ch.Filters {
+		size += int64(len(f))
+	}
+	ch.answer = answer{c: c, it: it, qos: qos, weight: weight(size)}
+	c.addUnstored(ch.answer.weight)
 	ch.Wait = &ch.answer
 	if qos == 1 {
 		c.unacked.Add(1)
@@ -56,15 +71,15 @@ func (c *Conn) answerAfter(ch *change, it outItem, qos uint8) {
 func (a *answer) release(w *worker) {
 	c := a.c
 	s := c.sess
-	if a.weight > 0 {
-		c.addUnstored(-a.weight)
-	}
 	if a.silent {
+		c.addUnstored(-a.weight)
 		return
 	}
 	if a.qos == 1 {
 		c.unacked.Add(-1)
 	}
+	gone := int64(0)
+	defer func() { c.addUnstored(-gone) }()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	a.ready = true
@@ -76,6 +91,7 @@ func (a *answer) release(w *worker) {
 	for n < len(c.answers) && c.answers[n].ready {
 		s.emit(w, c.answers[n].it)
 		s.replay(w, c.answers[n].replays)
+		gone += c.answers[n].weight
 		c.answers[n] = nil
 		n++
 	}
@@ -106,7 +122,6 @@ func (a *answer) refused(w *worker, op *store.Op, err error) {
 		a.release(w)
 		return
 	}
-	c.addUnstored(-a.weight)
 	s.b.spawn(func() { c.kick(mqtt.QuotaExceeded, err.Error()) })
 }
 
@@ -163,11 +178,8 @@ func (w *worker) settle(c *Conn, it outItem) {
 		if qos > 0 {
 			c.answerAfter(ch, it, qos)
 		} else {
-			ch.answer = answer{c: c, silent: true}
+			ch.answer = answer{c: c, silent: true, weight: weight(ch.Message.Size())}
 			ch.Wait = &ch.answer
-		}
-		if ch.Message != nil {
-			ch.answer.weight = weight(ch.Message.Size())
 			c.addUnstored(ch.answer.weight)
 		}
 	}

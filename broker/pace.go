@@ -9,7 +9,7 @@ type Pauser interface {
 	Resume()
 }
 
-// maxUnstored is how many bytes of one client's publications wait for the disk before its connection is paused. It goes on
+// maxUnstored is how many bytes of one client's publications and other requests wait for the disk before its connection is paused. It goes on
 // at half of that.
 const maxUnstored = 1 << 20
 
@@ -20,10 +20,10 @@ type pace struct {
 	paused   bool
 }
 
-// weight is what a publication of some size counts for.
+// weight is what a publication, or another change or answer that waits for the disk, counts for.
 func weight(size int64) int64 { return size + 256 }
 
-// add counts publications that wait for the disk, or with a negative n those that do no longer.
+// addUnstored counts what waits for the disk, or with a negative n those that do no longer.
 func (c *Conn) addUnstored(n int64) {
 	link, ok := c.link.(Pauser)
 	p := &c.pace

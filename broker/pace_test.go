@@ -90,3 +90,42 @@ func TestPublisherIsPaced(t *testing.T) {
 		}
 	}
 }
+
+// Requests without a message count too: SUBSCRIBE, and answers that wait behind others.
+func TestRequestsArePaced(t *testing.T) {
+	st := &stopped{Store: memory.New(), free: true}
+	b, err := New(Config{SysInterval: -1}, Options{Store: st, Auth: auth.Certificates{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	link := &pausing{paused: make(chan bool, 10)}
+	c := b.NewConn(link, auth.Peer{Anonymous: true}, Limits{})
+	p := mqtt.Connect{Version: mqtt.V311, ClientID: []byte("s")}
+	r := once(p.Append(nil, mqtt.V311))
+	if err := c.Open(&r); err != nil {
+		t.Fatal(err)
+	}
+	st.let(false)
+	n := 0
+	for ; n < 20_000 && len(link.paused) == 0; n++ {
+		if n%2 == 0 {
+			subscribe(t, c, "a", 1)
+		} else {
+			m := mqtt.Publish{Topic: []byte("nobody"), QoS: 1, PacketID: 1}
+			data(t, c, m.Append(nil, mqtt.V311))
+		}
+	}
+	if n > 10_000 {
+		t.Fatalf("not paused after %d requests", n)
+	}
+	st.let(true)
+	if !<-link.paused || <-link.paused {
+		t.Error("not paused and resumed")
+	}
+	if err := b.Shutdown(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if err := st.Close(); err != nil {
+		t.Error(err)
+	}
+}

@@ -172,9 +172,9 @@ func (w *worker) route(p publication) bool {
 	return w.taken > 0
 }
 
-// routeRetained holds the topic's stripe, until the publication is settled, while it stores and delivers, so that everybody sees the publishes of one
-// topic in the order in which they were retained, and the last one delivered is the one that is kept. Who is subscribed is
-// looked up after storing: whoever subscribes later finds the message among the retained ones.
+// routeRetained holds the topic's stripe, until the publication is settled, while it stores and delivers, so that everybody
+// sees the publishes of one topic in the order in which they were retained, and the last one delivered is the one that is
+// kept. Who is subscribed is looked up after storing: whoever subscribes later finds the message among the retained ones.
 func (w *worker) routeRetained() {
 	lock := &w.b.retain[stripeOf(w.b, w.name)]
 	lock.Lock()
