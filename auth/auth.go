@@ -5,7 +5,10 @@ package auth
 
 import (
 	"context"
+	"crypto/sha256"
 	"crypto/x509"
+	"encoding/hex"
+	"time"
 
 	"github.com/sealmq/sealmq/mqtt"
 )
@@ -24,6 +27,9 @@ type Peer struct {
 
 	// Cert is the verified client certificate, nil if none was given. It is not kept after CONNECT.
 	Cert *x509.Certificate
+	// Enrolment: the listener is for enrolment and renewal alone. Expired: Cert has ended, not longer ago than the listener
+	// forgives.
+	Enrolment, Expired bool
 }
 
 // Credentials are what a CONNECT adds to its Peer. The slices and strings are valid during Authenticate only.
@@ -42,11 +48,41 @@ type Principal struct {
 	Name   string // device id, user name, "operator", or "" for an anonymous client
 	Method string // "certificate", "anonymous", or the name of another authenticator
 
+	// Kind is what the certificate says the holder is: "device", "operator", "claim"; empty if it does not say.
+	Kind string
+
 	// Bound restricts client identifiers to Name and Name/…, so that one device cannot take over another's session.
 	Bound bool
 
+	// Transient: the session ends with its connection, and whoever else may use its client identifier takes it over.
+	Transient bool
+
+	// Until is when the identity ends, and with it the connection: with the certificate, or a token. Zero: never.
+	Until time.Time
+
+	// Cert names the certificate; zero without one.
+	Cert CertID
+
+	// Restricted: the policy is narrower than the principal's own, since it is quarantined or has to enrol first.
+	Restricted bool
+
 	// Policy answers for permissions; nil allows everything.
 	Policy Policy
+}
+
+// CertID names a certificate among those of all CAs: a serial is unique for one CA only.
+type CertID struct {
+	Serial string   // lower-case hex, an even number of digits
+	Key    [32]byte // SHA-256 of the holder's subject public key info
+}
+
+// Identify names a certificate.
+func Identify(c *x509.Certificate) CertID {
+	b := c.SerialNumber.Bytes()
+	if len(b) == 0 {
+		b = []byte{0}
+	}
+	return CertID{Serial: hex.EncodeToString(b), Key: sha256.Sum256(c.RawSubjectPublicKeyInfo)}
 }
 
 // Action is what a principal asks permission for.
