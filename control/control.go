@@ -53,9 +53,10 @@ type KickRequest struct {
 	ClientID string `json:"client_id"`
 }
 
-// Error is the answer to a request that failed.
+// Error is the answer to a request that failed. It is also the error that its Code stands for, for errors.Is and As.
 type Error struct {
 	Text   string `json:"error"`
+	Code   string `json:"code,omitempty"` // for programs: one of the constants, or a pki.Code
 	Advice string `json:"hint,omitempty"`
 	Status int    `json:"-"` // of HTTP
 }

@@ -56,6 +56,8 @@ type Options struct {
 	Reload func() error               // reads the configuration again; nil: not possible
 	Kick   func(clientID string) bool // ends a client's connection, false when it has none; nil: not possible
 
+	Fleet *Fleet // nil: requests about devices, the CA, claims and certificates are answered with 404
+
 	Version string       // of the program
 	Log     *slog.Logger // who changed what; nil: nothing is logged
 }

@@ -1,0 +1,53 @@
+package control
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+
+	"github.com/sealmq/sealmq/identity"
+	"github.com/sealmq/sealmq/registry"
+)
+
+// Fleet is what commands about devices, the CA, claims and certificates work on: that of a running broker (Options.Fleet),
+// or one that a command has opened itself (Local). What is nil answers with 404 and a hint.
+type Fleet struct {
+	Identity *identity.Service
+	Registry *registry.Registry
+
+	Data string       // the data folder, shown in answers
+	Log  *slog.Logger // who changed what; nil: nothing is logged
+
+	// Audit judges the fleet: an audit.Report as JSON.
+	Audit func(context.Context) (json.RawMessage, error)
+	// Certificates are the server certificates in force.
+	Certificates func() []ServerCertificate
+	// RenewCertificates renews those that have one of the names, or all without names, and returns how many it renewed.
+	RenewCertificates func(ctx context.Context, names []string) (int, error)
+}
+
+// Progress of an action over many devices.
+type Progress struct {
+	Done  int `json:"done"`
+	Total int `json:"total"`
+}
+
+// Outcome of an action over many devices. One that is as it should be already counts as done.
+type Outcome struct {
+	Done   int       `json:"done"`
+	Failed []Failure `json:"failed,omitempty"`
+}
+
+// Failure is one device, or one line of an import, that an action did not change.
+type Failure struct {
+	ID   string `json:"id,omitempty"`
+	Line int    `json:"line,omitempty"` // of an import, from 1
+	Error
+}
+
+// PartialError is what an action over many devices fails with when it changed only some of them, or none. It is also each
+// of the errors of its failures, for errors.Is.
+type PartialError struct {
+	What string // "revoke devices"
+	Outcome
+}
