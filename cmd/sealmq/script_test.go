@@ -11,7 +11,12 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
+const raceOptions = "atexit_sleep_ms=10"
+
+// TestMain also is sealmq itself for the processes that tests start. Under the race detector each of those would sleep for
+// a second at its end.
 func TestMain(m *testing.M) {
+	os.Setenv("GORACE", raceOptions)
 	testscript.Main(m, map[string]func(){"sealmq": main})
 }
 
@@ -25,6 +30,7 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
 		Setup: func(env *testscript.Env) error {
+			env.Setenv("GORACE", raceOptions)
 			for _, name := range []string{"PORT", "PORT2"} {
 				port, err := freePort()
 				if err != nil {
