@@ -66,6 +66,8 @@ type Authority struct {
 	// the newer root as signed by the older one, where there is such.
 	other *circle
 	cross *x509.Certificate
+	// otherKey is that of the other device CA, which signs its revocation lists.
+	otherKey crypto.Signer
 }
 
 // issuer is a CA certificate with the key that signs in its name.

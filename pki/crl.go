@@ -28,17 +28,31 @@ type CRL struct {
 }
 
 // SignCRL signs the revocation list of the CA name, "device" or "broker": DER.
-// It lists nothing of an other root's CA while one root takes another's place.
+// It lists nothing of an other root's CA while one root takes another's place:
+// that one has a list of its own, see SignCRLOf.
 func (a *Authority) SignCRL(name string, list CRL) ([]byte, error) {
-	bad := func(err error) error { return fmt.Errorf("sign revocation list: %w", err) }
-	iss := a.device
 	switch name {
 	case deviceName:
+		return a.signCRL(a.device, list)
 	case brokerName:
-		iss = a.broker
-	default:
-		return nil, bad(fmt.Errorf("CA %q: device or broker wanted", name))
+		return a.signCRL(a.broker, list)
 	}
+	return nil, fmt.Errorf("sign revocation list: CA %q: device or broker wanted", name)
+}
+
+// SignCRLOf signs the revocation list of one of the DeviceCAs: DER.
+func (a *Authority) SignCRLOf(ca *x509.Certificate, list CRL) ([]byte, error) {
+	switch {
+	case ca.Equal(a.device.cert):
+		return a.signCRL(a.device, list)
+	case a.other != nil && ca.Equal(a.other.device):
+		return a.signCRL(issuer{ca, a.otherKey}, list)
+	}
+	return nil, errors.New("sign revocation list: the CA is none of this folder")
+}
+
+func (a *Authority) signCRL(iss issuer, list CRL) ([]byte, error) {
+	bad := func(err error) error { return fmt.Errorf("sign revocation list: %w", err) }
 	now := a.cfg.Now()
 	if err := CheckClock(now); err != nil {
 		return nil, err

@@ -62,6 +62,19 @@ func (f *Folder) CA() *Authority { return f.ca }
 
 const hostsHeader = "# Names and addresses of this broker beside those of the machine, one a line.\n"
 
+// With returns the folder as it would issue with the Holder, CRL and Policy of
+// cfg in place of those that it was opened with.
+func (f *Folder) With(cfg Config) *Folder {
+	ca := *f.ca
+	ca.cfg.Holder, ca.cfg.CRL, ca.cfg.Policy = cfg.Holder, cfg.CRL, cfg.Policy
+	return &Folder{f.path, &ca}
+}
+
+// RetiredDeviceCAs are the device CAs of roots that are trusted no longer.
+func (f *Folder) RetiredDeviceCAs() []*x509.Certificate {
+	return retiredCAs(filepath.Join(f.path, "ca"), deviceName)
+}
+
 // AddHosts adds names to DATA/server/hosts: the broker's certificate carries
 // them beside the machine's own.
 func (f *Folder) AddHosts(hosts []string) error {

@@ -22,7 +22,7 @@ type Request struct {
 	CSR *x509.CertificateRequest
 	// Public is the holder's key; that of the CSR when there is one.
 	Public crypto.PublicKey
-	// Kind is Device or Operator for a client, empty for a broker.
+	// Kind is Device, Operator or Claim for a client, empty for a broker.
 	Kind Kind
 	// ID of a client; Group may be empty.
 	ID, Group string
@@ -172,7 +172,7 @@ func checkIdentity(r *Request, _ *x509.Certificate) error {
 		}
 		r.Hosts = hosts
 		return nil
-	case Device, Operator:
+	case Device, Operator, Claim:
 	default:
 		return fmt.Errorf("kind %q", r.Kind)
 	}
@@ -243,7 +243,7 @@ func writeNames(r *Request, c *x509.Certificate) error {
 // writeLifetime ends with the issuer at the latest: a chain is as short as its
 // shortest part, so the certificate says so.
 func writeLifetime(r *Request, c *x509.Certificate) error {
-	c.NotBefore, c.NotAfter = r.now.Add(-backdate), r.now.Add(r.Life)
+	c.NotBefore, c.NotAfter = r.now.Add(-Backdate), r.now.Add(r.Life)
 	if c.NotAfter.After(r.issuer.NotAfter) {
 		c.NotAfter = r.issuer.NotAfter
 	}
@@ -330,7 +330,7 @@ func enforceLifetime(r *Request, c *x509.Certificate) error {
 		return errors.New("it would outlive its issuer")
 	case c.NotAfter.After(r.now.Add(issuerLife)):
 		return fmt.Errorf("it would live longer than %v", issuerLife)
-	case !c.NotAfter.After(r.now) || c.NotBefore.After(r.now) || c.NotBefore.Before(r.now.Add(-2*backdate)):
+	case !c.NotAfter.After(r.now) || c.NotBefore.After(r.now) || c.NotBefore.Before(r.now.Add(-2*Backdate)):
 		return errors.New("it would not be valid, or begin more than two days ago")
 	}
 	return nil

@@ -15,14 +15,16 @@ import (
 	"time"
 )
 
-// Lifetimes. Every certificate begins a day before it is issued, for devices
+// Backdate is how long before it is issued every certificate begins, for devices
 // whose clock is a little slow.
+const Backdate = day
+
+// Lifetimes.
 const (
 	rootLife    = 20 * 365 * day
 	issuerLife  = 5 * 365 * day
 	brokerLife  = 90 * day
 	deviceLife  = 365 * day
-	backdate    = day
 	day         = 24 * time.Hour
 	renewNumber = 3 // reissued when less than one part in three of its life remains
 )
@@ -34,6 +36,8 @@ type Kind string
 const (
 	Device   Kind = "device"
 	Operator Kind = "operator"
+	// Claim: many devices share it, to enrol and for nothing else.
+	Claim Kind = "claim"
 )
 
 // CheckID accepts the id of a device: 1 to 64 of A–Z a–z 0–9 . _ : -, not "."
@@ -74,7 +78,7 @@ func urn(tenant string, kind Kind, id string) *url.URL {
 func caTemplate(name string, pathLen int, life time.Duration, usage []x509.ExtKeyUsage, now time.Time) *x509.Certificate {
 	return &x509.Certificate{
 		Subject:               pkix.Name{CommonName: name, Organization: []string{"SealMQ"}},
-		NotBefore:             now.Add(-backdate),
+		NotBefore:             now.Add(-Backdate),
 		NotAfter:              now.Add(life),
 		KeyUsage:              x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
 		ExtKeyUsage:           usage,

@@ -157,7 +157,7 @@ func (r *Revocations) read(path string) ([]*list, error) {
 	}
 	now := r.cfg.Now()
 	for _, l := range lists {
-		if l.this.After(now.Add(backdate)) {
+		if l.this.After(now.Add(Backdate)) {
 			return nil, fmt.Errorf("the list of %q is of the future, %s", l.issuerCN, l.this.Format(time.RFC3339))
 		}
 		var bad error

@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/sealmq/sealmq/pki"
@@ -110,10 +111,24 @@ func (r *Registry) checkFree(id string, c *cert) error {
 // as they are. The certificate must be of one of the issuers (ErrIssuer), not revoked before (ErrEnded), its key not
 // compromised (ErrKey), and the device not revoked (ErrRevoked).
 func (r *Registry) Issued(ctx context.Context, id string, leaf *x509.Certificate) error {
-	return r.issued(ctx, "issue", id, leaf)
+	return r.issued(ctx, "issue", id, leaf, Device{State: Active}, func(State) error { return nil })
 }
 
-func (r *Registry) issued(ctx context.Context, what, id string, leaf *x509.Certificate) error {
+// Register is Issued under a condition: allow is asked with the state that the device has, "" if there is none, which
+// stays so until its certificate is registered. It must not block. A device that is not there begins as d says, with the
+// id, groups, attributes, state (active if empty) and note; of one that is there nothing but the id of d is looked at.
+func (r *Registry) Register(ctx context.Context, d Device, leaf *x509.Certificate, allow func(State) error) error {
+	if d.State == "" {
+		d.State = Active
+	}
+	d.Certificates = nil
+	if err := d.checkSettable(); err != nil {
+		return fmt.Errorf("issue certificate for device: %w", err)
+	}
+	return r.issued(ctx, "issue", d.ID, leaf, d, allow)
+}
+
+func (r *Registry) issued(ctx context.Context, what, id string, leaf *x509.Certificate, fresh Device, allow func(State) error) error {
 	c, err := r.packIssued(id, leaf)
 	if err == nil {
 		err = checkID(id)
@@ -129,8 +144,13 @@ func (r *Registry) issued(ctx context.Context, what, id string, leaf *x509.Certi
 			if what == seenFirst && !e.gone {
 				return ErrRevoked
 			}
+			if err := allow(""); err != nil {
+				return err
+			}
 			e.begin(r.o.Now().UnixMilli())
-			e.set(&Device{State: Active})
+			e.set(&fresh)
+		} else if err := allow(e.state); err != nil {
+			return err
 		}
 		if e.state == Revoked {
 			return ErrRevoked
@@ -144,12 +164,24 @@ func (r *Registry) issued(ctx context.Context, what, id string, leaf *x509.Certi
 
 // Supersede ends the certificates of a device that are older than the one with a serial, which must be active.
 func (r *Registry) Supersede(ctx context.Context, id, serial string) error {
-	number, err := parseSerial(serial)
-	if err != nil {
-		return fmt.Errorf("supersede certificates of device %.80q: %w", id, err)
+	return r.SupersedeAll(ctx, map[string]string{id: serial})
+}
+
+// SupersedeAll is Supersede for several devices, by their ids, with few waits for the disk.
+func (r *Registry) SupersedeAll(ctx context.Context, serials map[string]string) error {
+	numbers := make(map[string][serialSize]byte, len(serials))
+	var bad []error
+	for id, serial := range serials {
+		number, err := parseSerial(serial)
+		if err != nil {
+			bad = append(bad, fmt.Errorf("supersede certificates of device %.80q: %w", id, err))
+			continue
+		}
+		numbers[id] = number
 	}
 	act := action{what: "supersede", cause: CauseSuperseded, reason: pki.Superseded}
-	return r.change(ctx, act, []string{id}, must(func(e *entry) error {
+	return errors.Join(append(bad, r.change(ctx, act, slices.Collect(maps.Keys(numbers)), must(func(e *entry) error {
+		number := numbers[e.id]
 		at := slices.IndexFunc(e.certs, func(c cert) bool { return c.serial == number })
 		if at < 0 {
 			return fmt.Errorf("it has no certificate %s", serialText(number))
@@ -162,7 +194,7 @@ func (r *Registry) Supersede(ctx context.Context, id, serial string) error {
 			return errSame
 		}
 		return nil
-	}))
+	})))...)
 }
 
 // to changes the state of devices.

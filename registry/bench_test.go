@@ -43,7 +43,7 @@ func writeFleet(t testing.TB, s Store, n int) {
 			CipherSuite: "TLS_AES_128_GCM_SHA256", Serial: serialText(serial), Firmware: fmt.Sprint("1.", i%9)}
 		var op *store.Op
 		op, last = store.NewRecord(devicePrefix+e.id, appendEntry(nil, e))
-		ops = append(ops, op, &store.Op{Kind: store.PutRecord, Record: &store.Record{Key: seenPrefix + e.id, Value: appendSeen(nil, seen)}})
+		ops = append(ops, op, &store.Op{Kind: store.PutRecord, Record: &store.Record{Key: seenPrefix + e.id, Value: appendSeen(nil, seen, "")}})
 		if len(ops) >= 1000 || i == n-1 {
 			s.Submit(ops...)
 			ops = nil

@@ -183,7 +183,7 @@ func (e *entry) shown() State {
 
 // tell writes the line in the log, and tells those who watch.
 func (r *Registry) tell(ctx context.Context, act action, ed *edit, err error) {
-	ev := Event{What: act.what, Who: actor(ctx), Device: ed.e.id, Was: ed.old.shown(), State: ed.e.shown(), Reason: act.reason}
+	ev := Event{What: act.what, Who: Actor(ctx), Device: ed.e.id, Was: ed.old.shown(), State: ed.e.shown(), Reason: act.reason}
 	var fresh []string
 	for i := range ed.e.certs {
 		c := &ed.e.certs[i]

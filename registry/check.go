@@ -7,6 +7,8 @@ import (
 	"errors"
 	"log/slog"
 	"strings"
+
+	"github.com/sealmq/sealmq/pki"
 )
 
 // Decision about a connection.
@@ -30,6 +32,7 @@ const (
 	CausePending     Cause = "pending"
 	CauseQuarantined Cause = "quarantined"
 	CauseUnknown     Cause = "unknown" // not registered
+	CauseRetired     Cause = "retired" // of a CA that is trusted no longer
 )
 
 // Verdict is what Check says of a certificate.
@@ -59,6 +62,8 @@ func (e *Refused) Error() string {
 		return who + " is " + string(e.Cause)
 	case CauseUnknown:
 		return who + " is not registered"
+	case CauseRetired:
+		return who + " is of a CA that is trusted no longer"
 	}
 	return "device " + e.Device + " is " + string(e.Cause)
 }
@@ -91,7 +96,7 @@ const idBuffer = len(operatorPrefix) + 64
 // seenFirst is what a registration by Check is called.
 const seenFirst = "register"
 
-// identity appends the id of the device or operator whose certificate it is, as package auth reads it; nothing if there is
+// identity appends the id of the device, operator or claim whose certificate it is, as package auth reads it; nothing if there is
 // none that could be registered.
 func identity(leaf *x509.Certificate, b []byte) []byte {
 	id := leaf.Subject.CommonName
@@ -105,15 +110,20 @@ func identity(leaf *x509.Certificate, b []byte) []byte {
 		if !ok || !ok2 {
 			continue
 		}
-		if id = name; kind == "operator" {
-			b = append(b, operatorPrefix...)
-		}
+		id = name
+		b = append(b, prefixOf(pki.Kind(kind))...)
 		break
 	}
 	if len(id) > 64 || strings.IndexByte(id, '/') >= 0 {
 		return nil
 	}
 	return append(b, id...)
+}
+
+// IDOf is the id of the holder of a certificate, "" if there is none that could be registered.
+func IDOf(leaf *x509.Certificate) string {
+	var buf [idBuffer]byte
+	return string(identity(leaf, buf[:0]))
 }
 
 // Check says whether the holder of a certificate may connect. The certificate's chain and dates were checked before. It
@@ -132,15 +142,29 @@ func (r *Registry) Check(leaf *x509.Certificate) Verdict {
 	if e == nil {
 		return r.stranger(leaf, string(id))
 	}
-	v := Verdict{Device: e.id, Cause: causeOf(e.state)}
 	spki := sha256.Sum256(leaf.RawSubjectPublicKeyInfo)
-	c := e.find(&serial, &spki)
+	v := r.judge(e, &serial, &spki)
+	if v.Decision != Refuse && !v.Known {
+		return r.strangerOf(leaf, v)
+	}
+	return v
+}
+
+// judge says what becomes of the holder of a certificate, which the device may not have.
+func (r *Registry) judge(e *entry, serial *[serialSize]byte, spki *[keySize]byte) Verdict {
+	v := Verdict{Device: e.id, Cause: causeOf(e.state)}
+	c := e.find(serial, spki)
 	v.Known = c != nil
-	if c != nil && c.state != CertActive {
+	switch {
+	case c == nil:
+	case c.state == CertSuperseded:
+		v.Cause = CauseSuperseded
+		return v
+	case c.state != CertActive:
 		v.Cause = CauseRevoked
-		if c.state == CertSuperseded {
-			v.Cause = CauseSuperseded
-		}
+		return v
+	case r.retired.has(c.issuer):
+		v.Cause = CauseRetired
 		return v
 	}
 	switch e.state {
@@ -148,13 +172,37 @@ func (r *Registry) Check(leaf *x509.Certificate) Verdict {
 		v.Decision = Allow
 	case Quarantined:
 		v.Decision = Quarantine
-	default:
+	}
+	v.Older = v.Decision != Refuse && c != nil && e.older(c)
+	return v
+}
+
+// Standing is Check for one that was let in before, named by kind (empty if the certificate did not say), name, serial in
+// hex and SHA-256 of the key. Nothing is registered by it. Without a serial the device alone is judged. It takes no lock
+// and allocates nothing.
+func (r *Registry) Standing(kind pki.Kind, name, serial string, spki [32]byte) Verdict {
+	var buf [idBuffer]byte
+	if len(name) > len(buf)-len(operatorPrefix) {
+		return Verdict{Decision: Allow} // no id is as long
+	}
+	e := r.index.getBytes(append(append(buf[:0], prefixOf(kind)...), name...))
+	number, ok := readSerial(serial)
+	switch {
+	case e == nil && (!ok || !r.o.Strict && kind != pki.Claim):
+		return Verdict{Decision: Allow}
+	case e == nil:
+		return Verdict{Cause: CauseUnknown}
+	}
+	v := r.judge(e, &number, &spki)
+	if v.Decision == Refuse || v.Known || !ok {
 		return v
 	}
-	if c == nil {
-		return r.strangerOf(leaf, v)
+	if _, lost := r.holder(spki); lost {
+		return Verdict{Cause: CauseRevoked, Device: v.Device}
 	}
-	v.Older = e.older(c)
+	if r.o.Strict || kind == pki.Claim {
+		return Verdict{Cause: CauseUnknown, Device: v.Device}
+	}
 	return v
 }
 
@@ -164,10 +212,10 @@ func (r *Registry) stranger(leaf *x509.Certificate, id string) Verdict {
 }
 
 // strangerOf is the verdict about a certificate that is not registered, v if it is one of ours. That is registered; if it
-// cannot be, because the store refuses changes, it will be the next time.
+// cannot be, because the store refuses changes, it will be the next time. Claims are older than no registry, and refused.
 func (r *Registry) strangerOf(leaf *x509.Certificate, v Verdict) Verdict {
 	refused := Verdict{Cause: CauseUnknown, Device: v.Device}
-	if r.o.Strict {
+	if kind, _ := Split(v.Device); r.o.Strict || kind == pki.Claim {
 		return refused
 	}
 	if _, lost := r.Holder(sha256.Sum256(leaf.RawSubjectPublicKeyInfo)); lost {
@@ -177,7 +225,8 @@ func (r *Registry) strangerOf(leaf *x509.Certificate, v Verdict) Verdict {
 	if v.Device == "" || checkID(v.Device) != nil || r.issuerOf(leaf) == nil || r.s.Ready() != nil {
 		return v
 	}
-	err := r.issued(As(context.Background(), "its first connection"), seenFirst, v.Device, leaf)
+	err := r.issued(As(context.Background(), "its first connection"), seenFirst, v.Device, leaf,
+		Device{State: Active}, func(State) error { return nil })
 	switch {
 	case err == nil:
 		v.Known = true

@@ -179,15 +179,19 @@ func decodeEntry(id string, v []byte, in *interner) (*entry, error) {
 // validMilli reports whether a time is one that JSON can say.
 func validMilli(t int64) bool { return t >= minTime*1000 && t < (maxTime+1)*1000 }
 
-func appendSeen(b []byte, s *Seen) []byte {
+func appendSeen(b []byte, s *Seen, roots string) []byte {
 	b = binary.AppendVarint(append(b, layout), s.At.UnixMilli())
 	for _, t := range []string{s.Address, s.TLSVersion, s.Group, s.CipherSuite, s.Serial, s.Firmware} {
 		b = appendText(b, t)
 	}
+	if roots != "" {
+		b = appendText(b, roots)
+	}
 	return b
 }
 
-func decodeSeen(v []byte, in *interner) (s Seen, err error) {
+// decodeSeen reads what appendSeen wrote. Without roots there is nothing in their place.
+func decodeSeen(v []byte, in *interner) (s Seen, roots string, err error) {
 	d := newDecoder(v)
 	at := d.int()
 	if !validMilli(at) {
@@ -197,7 +201,12 @@ func decodeSeen(v []byte, in *interner) (s Seen, err error) {
 	for _, p := range []*string{&s.Address, &s.TLSVersion, &s.Group, &s.CipherSuite, &s.Serial, &s.Firmware} {
 		*p = in.text(d.bytes(maxSeen))
 	}
-	return s, d.end()
+	if len(d.b) > 0 {
+		if roots = in.text(d.bytes(maxRoots * keySize)); len(roots) == 0 || len(roots)%keySize != 0 {
+			d.fail()
+		}
+	}
+	return s, roots, d.end()
 }
 
 // interner keeps one copy of texts that many devices have, and of the names of issuers' keys. It is not for several

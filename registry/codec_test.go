@@ -33,11 +33,11 @@ func recode(v []byte) ([]byte, error) {
 }
 
 func recodeSeen(v []byte) ([]byte, error) {
-	s, err := decodeSeen(v, newInterner())
+	s, roots, err := decodeSeen(v, newInterner())
 	if err != nil {
 		return nil, err
 	}
-	return appendSeen(nil, &s), nil
+	return appendSeen(nil, &s, roots), nil
 }
 
 func sampleSeen() *Seen {
@@ -53,13 +53,17 @@ func TestCodec(t *testing.T) {
 		recode func([]byte) ([]byte, error)
 	}{
 		"device": {appendEntry(nil, sampleEntry()), recode}, "purged": {appendEntry(nil, purged), recode},
-		"bare": {appendEntry(nil, &entry{state: Active}), recode}, "seen": {appendSeen(nil, sampleSeen()), recodeSeen},
+		"bare": {appendEntry(nil, &entry{state: Active}), recode}, "seen": {appendSeen(nil, sampleSeen(), ""), recodeSeen},
+		"roots": {appendSeen(nil, sampleSeen(), strings.Repeat("r", 2*keySize)), recodeSeen},
 	} {
 		got, err := c.recode(c.value)
 		if err != nil || !bytes.Equal(got, c.value) {
 			t.Errorf("%s: %x became %x, %v", name, c.value, got, err)
 		}
 		for i := range c.value {
+			if name == "roots" && i == len(c.value)-1-2*keySize {
+				continue // without roots it is whole
+			}
 			if _, err := c.recode(c.value[:i]); !errors.Is(err, errDamaged) {
 				t.Errorf("%s cut after %d bytes: %v", name, i, err)
 			}
@@ -109,7 +113,7 @@ func TestCodecRefuses(t *testing.T) {
 // No value makes a decoder panic, and what is taken is the same after another round, and can be shown.
 func FuzzDecode(f *testing.F) {
 	f.Add(appendEntry(nil, sampleEntry()), false)
-	f.Add(appendSeen(nil, sampleSeen()), true)
+	f.Add(appendSeen(nil, sampleSeen(), strings.Repeat("r", keySize)), true)
 	f.Fuzz(func(t *testing.T, v []byte, seen bool) {
 		f := recode
 		if seen {

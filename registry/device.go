@@ -36,9 +36,9 @@ const (
 	CertRevoked    CertState = "revoked"
 )
 
-// Device is what is known of a device, or of an operator.
+// Device is what is known of a device, or of an operator or a claim.
 type Device struct {
-	ID           string            `json:"id"` // as pki.CheckID accepts, or operator/ and such a name
+	ID           string            `json:"id"` // as pki.CheckID accepts, or operator/ or claim/ and such a name
 	Groups       []string          `json:"groups,omitempty"`
 	Attributes   map[string]string `json:"attributes,omitempty"`
 	State        State             `json:"state"`
@@ -83,11 +83,40 @@ const (
 	maxFirmware     = 64
 )
 
-const operatorPrefix = "operator/"
+// Prefixes of the ids of those that are no devices.
+const (
+	operatorPrefix = "operator/"
+	claimPrefix    = "claim/"
+)
 
-// checkID accepts the ids of devices and operators.
+// prefixOf is what stands before the name of a holder of a kind: nothing for a device.
+func prefixOf(kind pki.Kind) string {
+	switch kind {
+	case pki.Operator:
+		return operatorPrefix
+	case pki.Claim:
+		return claimPrefix
+	}
+	return ""
+}
+
+// ID is the id of the holder of a certificate of a kind.
+func ID(kind pki.Kind, name string) string { return prefixOf(kind) + name }
+
+// Split takes an id apart into kind and name.
+func Split(id string) (kind pki.Kind, name string) {
+	for _, kind := range []pki.Kind{pki.Operator, pki.Claim} {
+		if name, ok := strings.CutPrefix(id, prefixOf(kind)); ok {
+			return kind, name
+		}
+	}
+	return pki.Device, id
+}
+
+// checkID accepts the ids of devices, operators and claims.
 func checkID(id string) error {
-	return pki.CheckID(strings.TrimPrefix(id, operatorPrefix))
+	_, name := Split(id)
+	return pki.CheckID(name)
 }
 
 func (s State) valid() bool {

@@ -63,6 +63,27 @@ func parseSerial(s string) (b [serialSize]byte, err error) {
 	return [serialSize]byte(raw), nil
 }
 
+// readSerial reads what serialText wrote; false for anything else. It allocates nothing.
+func readSerial(s string) (b [serialSize]byte, ok bool) {
+	if len(s) == 0 || len(s)%2 != 0 || len(s) > 2*serialSize {
+		return b, false
+	}
+	for i := 0; i < len(s); i++ {
+		c := s[i]
+		switch {
+		case '0' <= c && c <= '9':
+			c -= '0'
+		case 'a' <= c && c <= 'f':
+			c -= 'a' - 10
+		default:
+			return b, false
+		}
+		at := serialSize - len(s)/2 + i/2
+		b[at] = b[at]<<4 | c
+	}
+	return b, true
+}
+
 func packSerial(n *big.Int) (b [serialSize]byte, ok bool) {
 	if n == nil || n.Sign() <= 0 || n.BitLen() > 8*serialSize {
 		return b, false
@@ -238,6 +259,11 @@ func (e *entry) device() Device {
 		d.Certificates = append(d.Certificates, e.certs[i].unpack())
 	}
 	return d
+}
+
+func (e *entry) kind() pki.Kind {
+	kind, _ := Split(e.id)
+	return kind
 }
 
 func byID(a, b *entry) int { return cmp.Compare(a.id, b.id) }

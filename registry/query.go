@@ -17,7 +17,7 @@ type Query struct {
 	Group string
 	State State
 	// ID is a pattern with * and ? and [a-z] as path.Match has them, or the beginning of ids if there are none of these.
-	// Operators are found by a pattern that begins with "operator/", and no other.
+	// Operators and claims are found by a pattern that begins with "operator/" or "claim/", and no other.
 	ID string
 	// ExpiringBefore: the last active certificate ends before. Devices without one are left out.
 	ExpiringBefore time.Time
@@ -48,7 +48,7 @@ func (r *Registry) Groups(id string) ([]string, State) {
 	return e.groups, e.state
 }
 
-// Len is the number of devices and operators.
+// Len is the number of devices, operators and claims.
 func (r *Registry) Len() int {
 	n := 0
 	for e := range r.index.all {
@@ -94,11 +94,10 @@ func (r *Registry) choose(q Query) (all []*entry, err error) {
 	if _, err := path.Match(q.ID, ""); err != nil {
 		return nil, err
 	}
-	operators := strings.HasPrefix(q.ID, operatorPrefix)
+	kind, _ := Split(q.ID)
 	for e := range r.index.all {
 		switch {
-		case e.purged, q.State != "" && e.state != q.State, q.Group != "" && !slices.Contains(e.groups, q.Group),
-			operators != strings.HasPrefix(e.id, operatorPrefix):
+		case e.purged, q.State != "" && e.state != q.State, q.Group != "" && !slices.Contains(e.groups, q.Group), kind != e.kind():
 			continue
 		case glob:
 			if ok, _ := path.Match(q.ID, e.id); !ok {
@@ -115,6 +114,31 @@ func (r *Registry) choose(q Query) (all []*entry, err error) {
 	slices.SortFunc(all, byID)
 	// One that was purged and added meanwhile may have come twice.
 	return slices.CompactFunc(all, func(a, b *entry) bool { return a.id == b.id }), nil
+}
+
+// Overlaps calls fn with the devices that have active certificates older than one that began before a time, and has not
+// ended: its serial is what Supersede takes. The older ones have not ended either. Operators and claims are left out.
+func (r *Registry) Overlaps(began time.Time, fn func(id, serial string)) {
+	now := r.o.Now().Unix()
+	for e := range r.index.all {
+		if e.purged || len(e.certs) < 2 || e.kind() != pki.Device {
+			continue
+		}
+		var newer *cert
+		for i := range e.certs {
+			c := &e.certs[i]
+			if c.state != CertActive || c.notAfter < now {
+				continue
+			}
+			if newer != nil {
+				fn(e.id, serialText(newer.serial))
+				break
+			}
+			if c.notBefore < began.Unix() {
+				newer = c
+			}
+		}
+	}
 }
 
 // expires reports whether the last active certificate ends before a time.
@@ -156,7 +180,9 @@ func (r *Registry) Revoked(issuer string) []pki.Revoked {
 
 // Holder returns the device that has, or had, a certificate for a key, "" if there is none, and whether a certificate for
 // that key was revoked because the key is known to others: it must not be certified again.
-func (r *Registry) Holder(spki pki.SPKI) (id string, compromised bool) {
+func (r *Registry) Holder(spki pki.SPKI) (id string, compromised bool) { return r.holder(spki) }
+
+func (r *Registry) holder(spki [keySize]byte) (id string, compromised bool) {
 	for _, e := range r.index.withKey(spki) {
 		if id == "" || e.id < id {
 			id = e.id

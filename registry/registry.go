@@ -8,7 +8,8 @@
 //	err = r.Revoke(ctx, pki.KeyCompromise, "pump-17")
 //
 // A change returns when it is durable, is in force from then on, and leaves a line in the log with who made it (As).
-// Operators have certificates too: they are kept under the id operator/NAME, which no device can have.
+// Operators and claims have certificates too: they are kept under the ids operator/NAME and claim/NAME, which no device
+// can have.
 //
 // Changes wait for the store, and so must not be made by the handler of its commits. The package starts no goroutine, but
 // a timer that Close stops. DESIGN.md explains how it works.
@@ -66,6 +67,7 @@ type Registry struct {
 	s       Store
 	o       Options
 	issuers atomic.Pointer[[]*issuer]
+	retired keySet
 	index   index
 
 	mu    sync.Mutex
@@ -143,9 +145,9 @@ func (r *Registry) load() (err error) {
 			stale = append(stale, key)
 			return true
 		}
-		s, err := decodeSeen(value, in)
+		s, roots, err := decodeSeen(value, in)
 		if err == nil {
-			e.last.seen, e.last.written = s, s.At.UnixMilli()
+			e.last.seen, e.last.roots, e.last.written = s, roots, s.At.UnixMilli()
 		}
 		return bad(key, err)
 	}); err2 != nil {
@@ -202,6 +204,32 @@ func (r *Registry) SetIssuers(certs ...*x509.Certificate) {
 	r.issuers.Store(&all)
 }
 
+// Retire replaces the set of CAs that are trusted no longer, by their certificates: those that they issued are refused.
+func (r *Registry) Retire(certs ...*x509.Certificate) {
+	set := make(map[[keySize]byte]struct{}, len(certs))
+	for _, c := range certs {
+		set[sha256.Sum256(c.RawSubjectPublicKeyInfo)] = struct{}{}
+	}
+	r.retired.Store(&set)
+}
+
+// keySet is a set of keys, by their names.
+type keySet struct {
+	atomic.Pointer[map[[keySize]byte]struct{}]
+}
+
+func (s *keySet) has(key *[keySize]byte) bool {
+	set := s.Load()
+	if set == nil {
+		return false
+	}
+	_, ok := (*set)[*key]
+	return ok
+}
+
+// Ready is nil while changes can be made durable.
+func (r *Registry) Ready() error { return r.s.Ready() }
+
 // issuerOf returns the CA that says to have issued cert, nil if it is none of ours. The signature is not checked.
 func (r *Registry) issuerOf(cert *x509.Certificate) *issuer {
 	for _, i := range *r.issuers.Load() {
@@ -226,7 +254,8 @@ func As(ctx context.Context, who string) context.Context {
 	return context.WithValue(ctx, actorKey{}, who)
 }
 
-func actor(ctx context.Context) string {
+// Actor is who As named.
+func Actor(ctx context.Context) string {
 	if who, ok := ctx.Value(actorKey{}).(string); ok {
 		return who
 	}

@@ -16,9 +16,10 @@ const (
 // sighting is the last connection of a device; under sightings.Mutex once others can see it.
 type sighting struct {
 	seen    Seen
-	written int64 // when it was written last, Unix milliseconds
-	dirty   bool  // in sightings.dirty
-	dead    bool  // the device is being purged: nothing is written any more
+	roots   string // names of the root certificates that the device has, keySize bytes each, in order
+	written int64  // when it was written last, Unix milliseconds
+	dirty   bool   // in sightings.dirty
+	dead    bool   // the device is being purged: nothing is written any more
 }
 
 // sightings writes down what was seen of devices, not too often.
@@ -86,7 +87,7 @@ func (r *Registry) Saw(id string, seen Seen) {
 // write is an op for which nobody waits. Under the lock.
 func (s *sightings) write(e *entry, now int64) *store.Op {
 	e.last.written = now
-	return &store.Op{Kind: store.PutRecord, Record: &store.Record{Key: seenPrefix + e.id, Value: appendSeen(nil, &e.last.seen)}}
+	return &store.Op{Kind: store.PutRecord, Record: &store.Record{Key: seenPrefix + e.id, Value: appendSeen(nil, &e.last.seen, e.last.roots)}}
 }
 
 // arm sets the timer if there is something for it to do. Under the lock.

@@ -103,7 +103,7 @@ func TestSeenOfPurged(t *testing.T) {
 		t.Error("it is to be written still")
 	}
 	b.seen.Unlock()
-	op, done := store.NewRecord(seenPrefix+"gone", appendSeen(nil, sampleSeen()))
+	op, done := store.NewRecord(seenPrefix+"gone", appendSeen(nil, sampleSeen(), ""))
 	b.s.Submit(op)
 	b.do(<-done)
 	b.reopen()
