@@ -108,9 +108,11 @@ func (p *Principal) May(a Action, topic string, qos uint8, retain bool) bool {
 }
 
 // Same reports whether two principals are one identity, so that one may resume what the other left. A device that has the
-// name of an operator is another one.
+// name of an operator is another one, and so is who has come to enrol under the name of a device. An unknown kind, of a
+// certificate without a URI, is taken for any.
 func (p *Principal) Same(q *Principal) bool {
-	return p.Name == q.Name && p.Method == q.Method && p.Bound == q.Bound
+	return p.Name == q.Name && p.Method == q.Method && p.Bound == q.Bound && p.Transient == q.Transient &&
+		(p.Kind == q.Kind || p.Kind == "" || q.Kind == "")
 }
 
 // Authenticator turns credentials into a principal.

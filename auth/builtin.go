@@ -3,6 +3,7 @@ package auth
 import (
 	"context"
 	"crypto/x509"
+	"errors"
 	"strings"
 
 	"github.com/sealmq/sealmq/mqtt"
@@ -12,28 +13,83 @@ import (
 // urn:mqtts:TENANT:KIND:ID, else the subject's common name. Devices are bound to their id as client identifier, an
 // operator is not. A peer without a certificate is let in as anonymous where its listener allows it.
 // A password is refused without TLS, since it would travel in the clear; otherwise user name and password are not looked at.
-type Certificates struct{}
-
-// Authenticate implements Authenticator.
-func (Certificates) Authenticate(_ context.Context, c *Credentials) (*Principal, error) {
-	if c.HasPassword && !c.Peer.Secure {
-		return nil, &Refusal{mqtt.BadUserNameOrPassword, "passwords are refused on a listener without TLS: use mqtts://"}
-	}
-	if c.Peer.Cert != nil {
-		kind, id := Identity(c.Peer.Cert)
-		if id == "" || strings.ContainsAny(id, "/+#\x00") {
-			return nil, &Refusal{mqtt.NotAuthorized, "the client certificate names no usable identity: a SAN URI urn:mqtts:…:device:ID or a common name without / + #"}
-		}
-		return &Principal{Name: id, Method: "certificate", Bound: kind != "operator"}, nil
-	}
-	if !c.Peer.Anonymous {
-		return nil, &Refusal{mqtt.NotAuthorized, "a client certificate is required: sealmq device add ID"}
-	}
-	return &Principal{Method: "anonymous"}, nil
+//
+// A claim certificate is good for enrolment alone, and so is everybody on a listener for enrolment; a peer without a
+// certificate enrols as its client identifier, and one with a certificate renews it.
+type Certificates struct {
+	// Devices says which holders of a certificate get in. nil: all of them, as themselves.
+	Devices Devices
 }
 
-// Identity reads the kind ("device", "operator") and the id that a certificate gives its holder; kind is empty when the
-// id comes from the common name.
+// Devices knows the identities behind certificates.
+type Devices interface {
+	// Admit says whether the holder of a certificate, whose chain was checked, gets in, and whether as one in quarantine.
+	// The peer is told the error's text, with the code of a *Refusal or else as not authorized. It must not block for long.
+	Admit(leaf *x509.Certificate) (restricted bool, err error)
+}
+
+// Authenticate implements Authenticator.
+func (a Certificates) Authenticate(_ context.Context, c *Credentials) (*Principal, error) {
+	switch {
+	case c.HasPassword && !c.Peer.Secure:
+		return nil, &Refusal{mqtt.BadUserNameOrPassword, "passwords are refused on a listener without TLS: use mqtts://"}
+	case c.Peer.Cert != nil:
+		return a.holder(c)
+	case c.Peer.Enrolment:
+		p := &Principal{Method: "enrolment"}
+		return p, p.enrol(c.ClientID)
+	case c.Peer.Anonymous:
+		return &Principal{Method: "anonymous"}, nil
+	}
+	return nil, &Refusal{mqtt.NotAuthorized, "a client certificate is required: sealmq device add ID"}
+}
+
+// holder is the principal of a peer with a certificate.
+func (a Certificates) holder(c *Credentials) (*Principal, error) {
+	cert := c.Peer.Cert
+	kind, id := Identity(cert)
+	switch {
+	case id == "" || strings.ContainsAny(id, "/+#\x00"):
+		return nil, &Refusal{mqtt.NotAuthorized, "the client certificate names no usable identity: a SAN URI urn:mqtts:…:device:ID or a common name without / + #"}
+	case c.Peer.Expired && (kind == "claim" || !c.Peer.Enrolment):
+		return nil, &Refusal{mqtt.NotAuthorized, "the client certificate has ended"}
+	}
+	p := &Principal{Name: id, Method: "certificate", Kind: kind, Bound: kind != "operator" && kind != "claim", Cert: Identify(cert)}
+	if !c.Peer.Expired {
+		p.Until = cert.NotAfter
+	}
+	if a.Devices != nil {
+		var err error
+		if p.Restricted, err = a.Devices.Admit(cert); err != nil {
+			var no *Refusal
+			if errors.As(err, &no) {
+				return nil, no
+			}
+			return nil, &Refusal{mqtt.NotAuthorized, err.Error()}
+		}
+	}
+	switch {
+	case kind == "claim":
+		return p, p.enrol(c.ClientID)
+	case c.Peer.Enrolment:
+		p.Transient, p.Restricted, p.Policy = true, true, Renewing()
+	case p.Restricted:
+		p.Policy = Quarantine(id)
+	}
+	return p, nil
+}
+
+// enrol makes p a principal that may do nothing but enrol.
+func (p *Principal) enrol(clientID string) error {
+	if clientID == "" || strings.ContainsAny(clientID, "/+#") {
+		return &Refusal{mqtt.ClientIDNotValid, "enrolment needs a client identifier without / + #: the id of the device is a good one"}
+	}
+	p.Transient, p.Restricted, p.Policy = true, true, Enrolling(clientID)
+	return nil
+}
+
+// Identity reads the kind ("device", "operator", "claim") and the id that a certificate gives its holder; kind is empty
+// when the id comes from the common name.
 func Identity(cert *x509.Certificate) (kind, id string) {
 	for _, u := range cert.URIs {
 		if u.Scheme != "urn" {

@@ -4,14 +4,18 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"errors"
+	"math/big"
 	"net/url"
 	"testing"
+	"time"
 
 	"github.com/sealmq/sealmq/mqtt"
 )
 
+var notAfter = time.Date(2040, 1, 1, 0, 0, 0, 0, time.UTC)
+
 func holder(cn string, uris ...string) *x509.Certificate {
-	c := &x509.Certificate{Subject: pkix.Name{CommonName: cn}}
+	c := &x509.Certificate{Subject: pkix.Name{CommonName: cn}, SerialNumber: big.NewInt(0x2a), NotAfter: notAfter}
 	for _, s := range uris {
 		u, err := url.Parse(s)
 		if err != nil {

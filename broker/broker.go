@@ -29,6 +29,23 @@ type Options struct {
 	Log   *slog.Logger       // nil: discarded
 
 	Version string // of the program, for $SYS/broker/version
+
+	// Standing says whether a principal may stay. It is asked at each CONNECT, and about every session by Review. A
+	// principal that is refused loses its connection, without its will, and its session is frozen until it stands again:
+	// what is published meanwhile is dropped and counted, and a delayed will is dropped for good.
+	//
+	// A session without a connection is judged by a principal with Name, Method, Kind and Bound alone: it is the holder's,
+	// whichever certificate comes next. Standing may be called from many goroutines, and must not block or keep the
+	// principal. When it is set, Review must be called once after New, and before it no will of an earlier run is
+	// published and no session expires. nil: everybody stays.
+	Standing func(*auth.Principal) Standing
+
+	// Service takes what clients publish to its topics. It may be nil.
+	Service Service
+
+	// Accepted is called for each CONNECT that is accepted, before its CONNACK leaves. The peer has its certificate; it must
+	// not be kept. Accepted must not block. It may be nil.
+	Accepted func(clientID string, peer *auth.Peer, principal *auth.Principal)
 }
 
 // Broker routes messages between connections. Make one with New and end it with Shutdown.
