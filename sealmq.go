@@ -117,7 +117,7 @@ func New(cfg Config, opts ...Option) (*Server, error) {
 		return nil, err
 	}
 	bc := cfg.Broker
-	bc.Limits = broker.Limits{} // every listener's are complete, and Reload may lift what the first ones said
+	bc.Limits = untilConnected(cfg)
 	s.broker, err = broker.New(bc, broker.Options{Store: s.store, Auth: o.auth, Log: s.log, Version: "sealmq version " + Version()})
 	if err != nil {
 		s.store.Close()
@@ -125,6 +125,16 @@ func New(cfg Config, opts ...Option) (*Server, error) {
 	}
 	s.stop, s.cancel = context.WithCancel(context.Background())
 	return s, nil
+}
+
+// untilConnected are the limits of sessions in the store until their client connects, and comes to those of its listener:
+// the widest of all, so that a restart takes nothing from a queue. Every listener's own limits are complete.
+func untilConnected(cfg Config) (l broker.Limits) {
+	l.MaxQueued, l.MaxQueuedBytes = -1, -1
+	for _, o := range cfg.Listeners {
+		l.MaxQueued, l.MaxQueuedBytes = max(l.MaxQueued, o.Limits.MaxQueued), max(l.MaxQueuedBytes, o.Limits.MaxQueuedBytes)
+	}
+	return l
 }
 
 // openStore opens the store in the data folder. When it fails later so that it

@@ -82,8 +82,6 @@ type audit struct {
 // audited is what has to be known of a session to check what belongs to it.
 type audited struct {
 	client string
-	will   bool
-	willAt bool
 }
 
 // queueWalk is the entry before, of the same session.
@@ -120,11 +118,6 @@ func (a *audit) run() {
 		{kindRecorded, a.recorded}, {kindRetained, a.retained}, {kindRecord, a.record},
 	} {
 		a.each(k.kind, k.f)
-	}
-	for _, s := range a.sessions {
-		if s.willAt && !s.will {
-			a.problem(a.name(s.client), "its will is not published", doEnd, "session: a will is due, and there is none")
-		}
 	}
 	for _, refs := range a.messages {
 		if refs == 0 {
@@ -221,7 +214,7 @@ func (a *audit) session(key, value []byte) {
 		a.problem(fmt.Sprintf("session %d", id), "the broker does not start", doRestore, "%s: %v", kindName(kindSession), err)
 		return
 	}
-	a.sessions[id] = &audited{client: s.ClientID, willAt: s.WillAt != 0}
+	a.sessions[id] = &audited{client: s.ClientID}
 	if other, ok := a.clients[s.ClientID]; ok {
 		a.problem(a.name(s.ClientID), "only one of them is found when the client connects", doEnd, "two sessions, %d and %d", other, id)
 	}
@@ -245,7 +238,6 @@ func (a *audit) will(key, value []byte) {
 		return
 	}
 	a.sum.Wills++
-	a.sessions[id].will = true
 	w, err := decodeWill(value)
 	if err == nil {
 		err = topic.ValidName(w.Topic)

@@ -171,7 +171,6 @@ func TestCheckFindsDamage(t *testing.T) {
 		"purge":                {set([]byte("x1"), []byte{layout}), `key "x1"`, "ended session: the key is damaged"},
 		"will":                 {set(appendKey(nil, kindWill, 1), []byte{layout, 0xff}), `session of client "pump"`, "will: stored value is damaged"},
 		"will topic":           {set(appendKey(nil, kindWill, 1), appendWill(nil, &store.Will{Topic: []byte("a/#")})), `session of client "pump"`, "will: "},
-		"will missing":         {remove(appendKey(nil, kindWill, 1)), `session of client "pump"`, "a will is due, and there is none"},
 		"will of nobody":       {set(appendKey(nil, kindWill, 7), appendWill(nil, &store.Will{Topic: []byte("a")})), "session 7", "will of a session that does not exist"},
 		"subscription":         {set(append(appendKey(nil, kindFilter, 1), "a/#"...), []byte{layout, 3, 0}), `session of client "pump"`, `subscription "a/#": stored value is damaged`},
 		"filter":               {set(append(appendKey(nil, kindFilter, 1), "a/#/b"...), []byte{layout, 0, 0}), `session of client "pump"`, `subscription "a/#/b": `},
