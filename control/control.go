@@ -53,19 +53,6 @@ type KickRequest struct {
 	ClientID string `json:"client_id"`
 }
 
-// Error is the answer to a request that failed. It is also the error that its Code stands for, for errors.Is and As.
-type Error struct {
-	Text   string `json:"error"`
-	Code   string `json:"code,omitempty"` // for programs: one of the constants, or a pki.Code
-	Advice string `json:"hint,omitempty"`
-	Status int    `json:"-"` // of HTTP
-}
-
-func (e *Error) Error() string { return e.Text }
-
-// Hint says what to do, if something is known to help.
-func (e *Error) Hint() string { return e.Advice }
-
 // hinted is an error that knows a way out.
 type hinted struct {
 	err  error

@@ -2,7 +2,10 @@ package control
 
 import (
 	"context"
+	"fmt"
 	"io"
+	"net/url"
+	"strconv"
 	"time"
 
 	"github.com/sealmq/sealmq/registry"
@@ -29,12 +32,12 @@ type Selection struct {
 	All   bool     `json:"all,omitempty"`   // every device; operators and claims are none
 }
 
-// AddRequest adds a device. With a CSR it gets a certificate at once, and is active.
+// AddRequest adds a device. With a CSR it gets a certificate at once.
 type AddRequest struct {
 	ID         string            `json:"id"`
 	Groups     []string          `json:"groups,omitempty"`
 	Attributes map[string]string `json:"attributes,omitempty"`
-	State      registry.State    `json:"state,omitempty"` // active if empty; only without a CSR
+	State      registry.State    `json:"state,omitempty"` // active if empty
 	CSR        string            `json:"csr,omitempty"`   // PEM
 	Life       int64             `json:"life_seconds,omitempty"`
 }
@@ -74,77 +77,127 @@ type ImportRequest struct {
 
 // Devices calls fn with the devices that a query chooses, by id, until fn fails; that error is returned.
 func (c *Client) Devices(ctx context.Context, q Query, fn func(registry.Device) error) error {
-	return errNotYet
+	resp, err := c.send(ctx, "GET", withQuery("/v1/devices", q.values()), nil)
+	if err != nil {
+		return err
+	}
+	_, err = c.lines(resp, func(l line) error {
+		if l.Device == nil {
+			return nil
+		}
+		return fn(*l.Device)
+	})
+	return err
 }
 
 // Device returns one device, or an operator by its id operator/NAME. An unknown one is registry.ErrUnknown.
 func (c *Client) Device(ctx context.Context, id string) (registry.Device, error) {
-	return registry.Device{}, errNotYet
+	var d registry.Device
+	return d, c.do(ctx, "GET", withQuery("/v1/device", url.Values{"id": {id}}), nil, &d)
 }
 
 // AddDevice adds a device. The Certificate is nil without a CSR. One that exists is registry.ErrExists.
 func (c *Client) AddDevice(ctx context.Context, q AddRequest) (*Certificate, error) {
-	return nil, errNotYet
+	cert, err := c.certificate(ctx, "/v1/devices/add", q)
+	if err != nil || q.CSR == "" {
+		return nil, err
+	}
+	return cert, nil
 }
 
 // SignDevice issues a certificate to a device, which is added if it is unknown.
 func (c *Client) SignDevice(ctx context.Context, q SignRequest) (*Certificate, error) {
-	return nil, errNotYet
+	return c.certificate(ctx, "/v1/devices/sign", q)
 }
 
 // RenewDevice issues another certificate to a device that exists.
 func (c *Client) RenewDevice(ctx context.Context, q SignRequest) (*Certificate, error) {
-	return nil, errNotYet
+	return c.certificate(ctx, "/v1/devices/renew", q)
+}
+
+func (c *Client) certificate(ctx context.Context, path string, q any) (*Certificate, error) {
+	cert := new(Certificate)
+	if err := c.do(ctx, "POST", path, q, cert); err != nil {
+		return nil, err
+	}
+	return cert, nil
 }
 
 // Disable keeps devices from connecting, until Enable. As with all actions over many devices, each is changed or not for
-// itself, the error is a *PartialError if some are not, and progress, which may be nil, is called now and then.
+// itself, and the error is a *PartialError when some were tried in vain. Progress, which may be nil, is called now and then.
+// A context that ends leaves changed what was changed until then.
 func (c *Client) Disable(ctx context.Context, s Selection, progress func(Progress)) (Outcome, error) {
-	return Outcome{}, errNotYet
+	return c.act(ctx, "disable devices", "/v1/devices/disable", s, progress)
 }
 
 // Enable makes devices active that were pending, disabled or quarantined.
 func (c *Client) Enable(ctx context.Context, s Selection, progress func(Progress)) (Outcome, error) {
-	return Outcome{}, errNotYet
+	return c.act(ctx, "enable devices", "/v1/devices/enable", s, progress)
 }
 
 // Quarantine lets devices connect to little else than renewal.
 func (c *Client) Quarantine(ctx context.Context, s Selection, progress func(Progress)) (Outcome, error) {
-	return Outcome{}, errNotYet
+	return c.act(ctx, "quarantine devices", "/v1/devices/quarantine", s, progress)
 }
 
 // Revoke ends devices and their certificates, or one certificate, for good.
 func (c *Client) Revoke(ctx context.Context, q RevokeRequest, progress func(Progress)) (Outcome, error) {
-	return Outcome{}, errNotYet
+	return c.act(ctx, "revoke devices", "/v1/devices/revoke", q, progress)
 }
 
 // Purge forgets devices; certificates of theirs that have not expired are revoked.
 func (c *Client) Purge(ctx context.Context, s Selection, progress func(Progress)) (Outcome, error) {
-	return Outcome{}, errNotYet
+	return c.act(ctx, "purge devices", "/v1/devices/purge", s, progress)
 }
 
 // Import adds devices from in, at most MaxImport bytes. If a line is wrong nothing is changed, and the error is a
 // *PartialError with each Failure.Line.
 func (c *Client) Import(ctx context.Context, in io.Reader, q ImportRequest, progress func(Progress)) (Outcome, error) {
-	return Outcome{}, errNotYet
+	v := url.Values{"format": {string(q.Format)}, "update": {strconv.FormatBool(q.Update)}, "check": {strconv.FormatBool(q.Check)}}
+	return c.actOn(ctx, "import devices", withQuery("/v1/devices/import", v), &boundedReader{r: in, left: MaxImport}, progress)
+}
+
+// boundedReader fails beyond what an import may have.
+type boundedReader struct {
+	r    io.Reader
+	left int64
+}
+
+func (b *boundedReader) Read(p []byte) (int, error) {
+	n, err := b.r.Read(p)
+	if b.left -= int64(n); b.left < 0 {
+		return 0, fmt.Errorf("more than %d MiB", MaxImport>>20)
+	}
+	return n, err
 }
 
 // Export writes the devices that a query chooses, in a format that Import reads.
 func (c *Client) Export(ctx context.Context, out io.Writer, format registry.Format, q Query) error {
-	return errNotYet
+	v := q.values()
+	v.Set("format", string(format))
+	resp, err := c.send(ctx, "GET", withQuery("/v1/devices/export", v), nil)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if _, err := io.Copy(out, resp.Body); err != nil {
+		return fmt.Errorf("export devices: %w", err)
+	}
+	return nil
 }
 
 // Operators lists the operators: devices whose id is operator/NAME.
 func (c *Client) Operators(ctx context.Context) ([]registry.Device, error) {
-	return nil, errNotYet
+	var all []registry.Device
+	return all, c.do(ctx, "GET", "/v1/operators", nil, &all)
 }
 
 // IssueOperator issues a certificate to the operator whose name is q.ID.
 func (c *Client) IssueOperator(ctx context.Context, q SignRequest) (*Certificate, error) {
-	return nil, errNotYet
+	return c.certificate(ctx, "/v1/operators/issue", q)
 }
 
-// RevokeOperator ends an operator and the certificates of it.
+// RevokeOperator ends an operator and the certificates of it. The reason is as in RevokeRequest.
 func (c *Client) RevokeOperator(ctx context.Context, name, reason string) error {
-	return errNotYet
+	return c.do(ctx, "POST", "/v1/operators/revoke", operatorRequest{name, reason}, &struct{}{})
 }

@@ -31,23 +31,3 @@ type Progress struct {
 	Done  int `json:"done"`
 	Total int `json:"total"`
 }
-
-// Outcome of an action over many devices. One that is as it should be already counts as done.
-type Outcome struct {
-	Done   int       `json:"done"`
-	Failed []Failure `json:"failed,omitempty"`
-}
-
-// Failure is one device, or one line of an import, that an action did not change.
-type Failure struct {
-	ID   string `json:"id,omitempty"`
-	Line int    `json:"line,omitempty"` // of an import, from 1
-	Error
-}
-
-// PartialError is what an action over many devices fails with when it changed only some of them, or none. It is also each
-// of the errors of its failures, for errors.Is.
-type PartialError struct {
-	What string // "revoke devices"
-	Outcome
-}

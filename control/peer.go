@@ -3,6 +3,10 @@ package control
 import (
 	"fmt"
 	"net"
+	"net/http"
+	"os"
+	"os/user"
+	"strconv"
 	"syscall"
 )
 
@@ -33,4 +37,28 @@ func (p peer) where() string {
 		return ""
 	}
 	return fmt.Sprintf(": process %d", p.PID)
+}
+
+// who names the user of the process, for the log.
+func (p peer) who() string {
+	if p.UID < 0 {
+		return "operator"
+	}
+	u, err := user.LookupId(strconv.Itoa(p.UID))
+	if err != nil {
+		return fmt.Sprintf("operator uid %d", p.UID)
+	}
+	return fmt.Sprintf("operator uid %d (%.64s)", p.UID, u.Username)
+}
+
+// self is this process.
+func self(net.Conn) peer { return peer{PID: os.Getpid(), UID: os.Getuid(), GID: os.Getgid()} }
+
+// caller names who has sent a request.
+func caller(r *http.Request) string {
+	p, ok := r.Context().Value(peerKey{}).(peer)
+	if !ok {
+		return "operator"
+	}
+	return p.who()
 }

@@ -1,18 +1,14 @@
 package control
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"time"
 
@@ -22,14 +18,6 @@ import (
 
 // MaxConns is how many connections a Server serves at a time. Further ones are answered with 503.
 const MaxConns = 16
-
-// Bounds of a request.
-const (
-	maxBody     = 64 << 10
-	maxHeader   = 8 << 10
-	readTimeout = 10 * time.Second
-	idleTimeout = time.Minute
-)
 
 // Broker is what a Server asks of the broker.
 type Broker interface {
@@ -72,6 +60,7 @@ type Server struct {
 	ctx   context.Context // ends with the server
 
 	changes sync.Mutex // one reload or backup at a time
+	imports sync.Mutex // one at a time: they may be large
 
 	mu     sync.Mutex // guards what follows
 	health error      // the store's, when last looked at
@@ -85,14 +74,22 @@ func Serve(o Options) (*Server, error) {
 	if o.Data == "" || o.Broker == nil || o.Store == nil {
 		return nil, errors.New("control: Options.Data, Broker and Store are required")
 	}
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
-	}
 	l, err := listen(o.Data)
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{o: o, start: time.Now(), since: time.Now(), health: o.Store.Ready()}
+	return start(&boundedListener{Listener: l, free: make(chan struct{}, MaxConns)}, o, peerOf), nil
+}
+
+// start answers on l; who tells who is at the other end of a connection.
+func start(l net.Listener, o Options, who func(net.Conn) peer) *Server {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Fleet == nil {
+		o.Fleet = &Fleet{}
+	}
+	s := &Server{o: o, start: time.Now(), since: time.Now()}
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	s.http = &http.Server{
 		Handler:           s.routes(),
@@ -114,12 +111,15 @@ func Serve(o Options) (*Server, error) {
 			if b, ok := c.(*boundedConn); ok {
 				c = b.Conn
 			}
-			return context.WithValue(ctx, peerKey{}, peerOf(c))
+			return context.WithValue(ctx, peerKey{}, who(c))
 		},
 	}
-	s.tasks.Go(func() { _ = s.http.Serve(&boundedListener{Listener: l, free: make(chan struct{}, MaxConns)}) })
-	s.tasks.Go(s.watch)
-	return s, nil
+	s.tasks.Go(func() { _ = s.http.Serve(l) })
+	if o.Store != nil {
+		s.health = o.Store.Ready()
+		s.tasks.Go(s.watch)
+	}
+	return s
 }
 
 type peerKey struct{}
@@ -159,115 +159,20 @@ func (s *Server) look() (since time.Time, why error) {
 	return s.since, now
 }
 
-// routes has every path with its one method.
-func (s *Server) routes() http.Handler {
-	mux := http.NewServeMux()
-	type handler = func(*http.Request) (any, error)
-	paths := map[string]string{}
-	handle := func(method, path string, h handler) {
-		paths[path] = method
-		mux.HandleFunc(method+" "+path, func(w http.ResponseWriter, r *http.Request) { answer(w, r, h) })
-	}
-	handle("GET", "/v1/health", s.getHealth)
-	handle("GET", "/v1/stats", s.getStats)
-	handle("POST", "/v1/backup", s.logged("backup", s.postBackup))
-	handle("POST", "/v1/reload", s.logged("reload", s.postReload))
-	handle("POST", "/v1/kick", s.logged("kick", s.postKick))
-	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		answer(w, r, func(*http.Request) (any, error) {
-			if m := paths[r.URL.Path]; m != "" {
-				w.Header().Set("Allow", m)
-				return nil, &Error{Text: fmt.Sprintf("%s takes %s", r.URL.Path, m), Status: http.StatusMethodNotAllowed}
-			}
-			return nil, &Error{Text: fmt.Sprintf("no such path: %.100q", r.URL.Path),
-				Advice: "command and broker may be of different versions", Status: http.StatusNotFound}
-		})
-	})
-	return mux
-}
-
-// answer reads the body, calls h, which may take as long as it likes, and writes what that returns.
-func answer(w http.ResponseWriter, r *http.Request, h func(*http.Request) (any, error)) {
-	rc := http.NewResponseController(w)
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
-	_ = rc.SetReadDeadline(time.Time{})
-	var v any
-	switch {
-	case err == nil:
-		r.Body = io.NopCloser(bytes.NewReader(body))
-		v, err = h(r)
-	case errors.As(err, new(*http.MaxBytesError)):
-		err = &Error{Text: fmt.Sprintf("read request: more than %d bytes", maxBody), Status: http.StatusRequestEntityTooLarge}
-	default:
-		err = &Error{Text: fmt.Sprintf("read request: %v", err), Status: http.StatusBadRequest}
-	}
-	status := http.StatusOK
-	if err != nil {
-		e := asError(err)
-		v, status = e, e.Status
-	}
-	b, err := json.Marshal(v)
-	if err != nil {
-		status, b = http.StatusInternalServerError, []byte(`{"error":"the answer cannot be encoded"}`)
-	}
-	_ = rc.SetWriteDeadline(time.Now().Add(readTimeout))
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(status)
-	_, _ = w.Write(append(b, '\n'))
-}
-
-// asError makes an answer of err. What has no status of its own is the request's fault or the machine's, said in words.
-func asError(err error) *Error {
-	if e := (*Error)(nil); errors.As(err, &e) {
-		return e
-	}
-	e := &Error{Text: err.Error(), Status: http.StatusUnprocessableEntity}
-	var h interface{ Hint() string }
-	if errors.As(err, &h) {
-		e.Advice = h.Hint()
-	}
-	return e
-}
-
-// logged logs who asked for a change and what came of it.
-func (s *Server) logged(what string, h func(*http.Request) (string, any, error)) func(*http.Request) (any, error) {
-	return func(r *http.Request) (any, error) {
-		detail, v, err := h(r)
-		p, _ := r.Context().Value(peerKey{}).(peer)
-		log := s.o.Log.With("request", what, "pid", p.PID, "uid", p.UID, "gid", p.GID)
-		if detail != "" {
-			log = log.With("of", detail)
-		}
-		if err != nil {
-			log.Warn("control request failed", "error", err)
-		} else {
-			log.Info("control request")
-		}
-		return v, err
-	}
-}
-
-// decode reads a strict JSON body into v.
-func decode(r *http.Request, v any) error {
-	bad := func(format string, a ...any) error {
-		return &Error{Text: fmt.Sprintf(format, a...), Status: http.StatusBadRequest}
-	}
-	d := json.NewDecoder(r.Body)
-	d.DisallowUnknownFields()
-	err := d.Decode(v)
-	if err == nil {
-		if _, more := d.Token(); more != io.EOF {
-			return bad("read request: more than one JSON value")
-		}
-		return nil
-	}
-	if errors.Is(err, io.EOF) {
-		return bad("read request: no JSON in its body")
-	}
-	return bad("read request: %s", strings.TrimPrefix(err.Error(), "json: "))
+// broker adds the paths that only a running broker has.
+func (p *routes) broker() {
+	s := p.s
+	p.get("/v1/health", s.getHealth)
+	p.get("/v1/stats", s.getStats)
+	p.post("/v1/backup", s.postBackup)
+	p.post("/v1/reload", s.postReload)
+	p.post("/v1/kick", s.postKick)
 }
 
 func (s *Server) getHealth(*http.Request) (any, error) {
+	if s.o.Store == nil {
+		return nil, noBroker()
+	}
 	h := Health{State: OK, Version: s.o.Version, Uptime: time.Since(s.start).Seconds(), PID: os.Getpid()}
 	since, err := s.look()
 	if h.Since = since; err != nil {
@@ -277,17 +182,25 @@ func (s *Server) getHealth(*http.Request) (any, error) {
 }
 
 func (s *Server) getStats(*http.Request) (any, error) {
+	if s.o.Store == nil || s.o.Broker == nil {
+		return nil, noBroker()
+	}
 	return Stats{brokerStats(s.o.Broker.Stats()), storeStats(s.o.Store.Stats())}, nil
+}
+
+// noBroker answers what can only be asked of a running broker.
+func noBroker() error {
+	return &Error{Text: ErrNotRunning.Error(), Code: CodeUnsupported, Advice: "sealmq serve", Status: http.StatusNotFound}
 }
 
 // change begins a reload or a backup, unless one is under way or the server has ended.
 func (s *Server) change() (done func(), err error) {
 	if !s.changes.TryLock() {
-		return nil, &Error{Text: "another backup or reload is under way", Advice: "try again when it is done", Status: http.StatusConflict}
+		return nil, &Error{Text: "another backup or reload is under way", Code: CodeBusy, Advice: "try again when it is done", Status: http.StatusConflict}
 	}
 	if s.ctx.Err() != nil {
 		s.changes.Unlock()
-		return nil, &Error{Text: "the broker is stopping", Status: http.StatusServiceUnavailable}
+		return nil, &Error{Text: "the broker is stopping", Code: CodeStopping, Status: http.StatusServiceUnavailable}
 	}
 	return s.changes.Unlock, nil
 }
@@ -297,8 +210,11 @@ func (s *Server) postBackup(r *http.Request) (string, any, error) {
 	if err := decode(r, &q); err != nil {
 		return "", nil, err
 	}
+	if s.o.Store == nil {
+		return q.To, nil, noBroker()
+	}
 	if !filepath.IsAbs(q.To) {
-		return q.To, nil, &Error{Text: fmt.Sprintf("back up to %q: not an absolute path", q.To), Status: http.StatusBadRequest}
+		return q.To, nil, badRequest("back up to %q: not an absolute path", q.To)
 	}
 	c, ok := s.o.Store.(Checkpointer)
 	var checkpoint func(string) error // nil: nothing outlives this broker
@@ -318,8 +234,11 @@ func (s *Server) postReload(r *http.Request) (string, any, error) {
 	if err := decode(r, &struct{}{}); err != nil {
 		return "", nil, err
 	}
+	if s.o.Store == nil {
+		return "", nil, noBroker()
+	}
 	if s.o.Reload == nil {
-		return "", nil, &Error{Text: "this broker has no configuration to read again", Status: http.StatusNotImplemented}
+		return "", nil, &Error{Text: "this broker has no configuration to read again", Code: CodeUnsupported, Status: http.StatusNotImplemented}
 	}
 	done, err := s.change()
 	if err != nil {
@@ -336,11 +255,13 @@ func (s *Server) postKick(r *http.Request) (string, any, error) {
 	}
 	switch {
 	case q.ClientID == "":
-		return "", nil, &Error{Text: "kick: client_id is missing", Status: http.StatusBadRequest}
+		return "", nil, badRequest("kick: client_id is missing")
+	case s.o.Store == nil:
+		return q.ClientID, nil, noBroker()
 	case s.o.Kick == nil:
-		return q.ClientID, nil, &Error{Text: "this broker cannot disconnect clients", Status: http.StatusNotImplemented}
+		return q.ClientID, nil, &Error{Text: "this broker cannot disconnect clients", Code: CodeUnsupported, Status: http.StatusNotImplemented}
 	case !s.o.Kick(q.ClientID):
-		return q.ClientID, nil, &Error{Text: fmt.Sprintf("kick %.200q: no such client is connected", q.ClientID), Status: http.StatusNotFound}
+		return q.ClientID, nil, &Error{Text: fmt.Sprintf("kick %.200q: no such client is connected", q.ClientID), Code: CodeNotFound, Status: http.StatusNotFound}
 	}
 	return q.ClientID, struct{}{}, nil
 }
