@@ -1,0 +1,56 @@
+package certs
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"path/filepath"
+	"time"
+
+	"github.com/sealmq/sealmq/pki"
+)
+
+// own is what comes from our own CA. Guarded by Keeper.mu; a Set has its own until it is applied.
+type own struct {
+	folder    *pki.Folder // nil: no listener needs it
+	cert      *tls.Certificate
+	deviceCAs []*x509.Certificate
+	hosts     snapshot // the file of further names
+	looked    time.Time
+	err       error
+}
+
+// ownEvery is the time between two looks at our own certificate: at its age, and at the names of the machine.
+const ownEvery = time.Minute
+
+// lookOwn renews what comes from our own CA where it is due. The caller holds mu.
+func (k *Keeper) lookOwn(force bool) {
+	o := &k.own
+	if o.folder == nil {
+		return
+	}
+	now := k.o.Now()
+	if force || k.o.Folder() != o.folder || now.Sub(o.looked) >= ownEvery || now.Before(o.looked) || !take(hostsFile(o.folder)).same(o.hosts) {
+		o.err = o.load(k, k.hosts)
+	}
+}
+
+// load reads, or issues, the server's and the operator's certificates. After an error the old ones stay.
+func (o *own) load(k *Keeper, hosts []string) error {
+	o.folder, o.looked = k.o.Folder(), k.o.Now()
+	o.hosts = take(hostsFile(o.folder))
+	o.deviceCAs = o.folder.CA().DeviceCAs()
+	cert, issued, err := o.folder.Server(hosts...)
+	if err != nil {
+		return err
+	}
+	if issued {
+		k.o.Log.Info("server certificate issued", "until", cert.Leaf.NotAfter.Format(time.DateOnly), "names", cert.Leaf.DNSNames)
+	}
+	if o.cert == nil || !o.cert.Leaf.Equal(cert.Leaf) || len(o.cert.Certificate) != len(cert.Certificate) {
+		o.cert = cert
+	}
+	_, err = o.folder.Operator()
+	return err
+}
+
+func hostsFile(f *pki.Folder) []string { return []string{filepath.Join(f.Path(), "server", "hosts")} }
