@@ -1,15 +1,24 @@
 // Package identity issues, renews and ends the identities of devices and operators: the CA of pki and the registry as one,
 // so that no certificate leaves that is not registered, and none that was ended gets in.
+//
+//	s, err := identity.New(identity.Options{Folder: folder, Registry: devices, Log: log})
+//	go s.Run(ctx)
+//	issued, err := s.Issue(ctx, identity.Order{ID: "pump-17", CSR: csr, Via: "operator alice"})
+//
+// It keeps the revocation lists of the device CAs, and leads the replacement of one root by another. Run does what is due
+// at times, on the goroutine that calls it; the package starts none.
 package identity
 
 import (
-	"context"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"log/slog"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
 	"time"
 
-	"github.com/sealmq/sealmq/auth"
 	"github.com/sealmq/sealmq/pki"
 	"github.com/sealmq/sealmq/registry"
 )
@@ -17,7 +26,7 @@ import (
 // Config says how long identities live. Zero fields have their defaults.
 type Config struct {
 	// Life is how long a certificate for a device is valid.
-	Life time.Duration `toml:"certificate_life" default:"8760h" min:"1h" max:"87600h"`
+	Life time.Duration `toml:"certificate_life" default:"8760h" min:"1h" max:"43800h"`
 
 	// Overlap is how long the certificate before stays valid beside the one that renewed it, if the new one is not used
 	// earlier.
@@ -52,9 +61,11 @@ type Order struct {
 	Kind pki.Kind // pki.Device if empty
 	// CSR is a PKCS#10 request, PEM or DER, of which the key is taken. Required: keys are made by their holders.
 	CSR []byte
-	// Groups and Attributes of a device that is not there yet; of one that is there they are not touched.
+	// Groups, Attributes and State (active if empty) of a device that is not there yet; of one that is there they are not
+	// touched.
 	Groups     []string
 	Attributes map[string]string
+	State      registry.State
 	// Life; the configured one if zero, which is also the longest.
 	Life time.Duration
 	// Which devices may be meant: the zero value takes both.
@@ -83,43 +94,97 @@ type Issued struct {
 	RenewAt time.Time // when two thirds of the certificate's life are over
 }
 
-// ErrDisabled: the device is disabled, pending or quarantined and gets no certificate.
+// ErrDisabled: the device is disabled or pending and gets no certificate. One that is quarantined may renew its own.
 var ErrDisabled = errors.New("the device is not active")
 
 // Service does it. Make one with New. Its methods may be called from many goroutines.
 type Service struct {
-	o Options
+	o       Options
+	life    time.Duration
+	overlap time.Duration
+	grace   time.Duration
+
+	folder atomic.Pointer[pki.Folder]
+	// swap is held for reading while something is signed and registered, and for writing while the CA is replaced: what an
+	// old CA signs is registered before the new one is in force.
+	swap     sync.RWMutex
+	changing sync.Mutex               // one change of the CA at a time
+	keys     pki.KeyOptions           // with which the folder is opened again; under changing
+	takeover atomic.Pointer[takeover] // nil while there is one root
+
+	held     orders
+	replaced chan replacement // certificates that others have taken the place of
+	lists    lists
+	troubles troubles
+	swept    time.Time // when Run looked for overlaps; Run's own
+	warned   time.Time // when Run last warned of CAs; Run's own
 }
 
 // New returns a Service. Run keeps it going.
-func New(o Options) (*Service, error) { return &Service{o: o}, nil }
-
-// Issue signs and registers a certificate. Its errors are a *pki.Refusal, one of the registry's, or ErrDisabled, wrapped.
-func (s *Service) Issue(ctx context.Context, o Order) (*Issued, error) {
-	return nil, errors.ErrUnsupported
+func New(o Options) (*Service, error) {
+	if o.Folder == nil || o.Registry == nil {
+		return nil, errors.New("make identity service: it needs a CA and a registry")
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Changed == nil {
+		o.Changed = func() {}
+	}
+	s := &Service{o: o, keys: o.PKI.Keys, replaced: make(chan replacement, maxReplaced)}
+	for _, d := range []struct {
+		to        *time.Duration
+		val, base time.Duration
+	}{
+		{&s.life, o.Config.Life, 365 * 24 * time.Hour},
+		{&s.overlap, o.Config.Overlap, 7 * 24 * time.Hour},
+		{&s.grace, o.Config.Grace, 30 * 24 * time.Hour},
+	} {
+		if *d.to = d.val; d.val == 0 {
+			*d.to = d.base
+		}
+		*d.to = max(*d.to, 0)
+	}
+	if s.life < time.Hour {
+		return nil, fmt.Errorf("make identity service: certificate_life of %v, at least 1h wanted", s.life)
+	}
+	s.held.init()
+	s.install(o.Folder.With(s.pki()))
+	s.lists.init(s)
+	return s, nil
 }
 
-// Admit says whether the holder of a certificate, whose chain and dates were checked, may connect: nil, a refusal, or
-// restricted to enrolment and renewal. It neither blocks nor allocates for one that is registered and active.
-func (s *Service) Admit(leaf *x509.Certificate) (restricted bool, err error) {
-	return false, errors.ErrUnsupported
+// pki is the configuration with which the CA folder is opened, and issues.
+func (s *Service) pki() pki.Config {
+	cfg := s.o.PKI
+	cfg.Keys, cfg.Holder, cfg.Now = s.keys, s.holder, s.o.Now
+	if s.o.Config.CRL != "" {
+		cfg.CRL = s.o.Config.CRL
+	}
+	return cfg
 }
 
-// Stands says the same of a principal that was admitted earlier, and whether it shall be restricted now.
-func (s *Service) Stands(p *auth.Principal) (restricted bool, err error) {
-	return false, errors.ErrUnsupported
+// install puts a folder in force.
+func (s *Service) install(f *pki.Folder) {
+	s.swap.Lock()
+	defer s.swap.Unlock()
+	s.folder.Store(f)
+	s.o.Registry.SetIssuers(f.CA().DeviceCAs()...)
+	s.o.Registry.Retire(f.RetiredDeviceCAs()...)
+	s.takeover.Store(takeoverOf(f.CA()))
 }
 
-// Saw notes a connection that was accepted, and ends the certificates before if this one has taken their place. It may be
-// called on a loop.
-func (s *Service) Saw(leaf *x509.Certificate, seen registry.Seen) {}
+// Folder is the data folder with the CA in force.
+func (s *Service) Folder() *pki.Folder { return s.folder.Load() }
 
 // CA is the certificate authority in force.
-func (s *Service) CA() *pki.Authority { return s.o.Folder.CA() }
+func (s *Service) CA() *pki.Authority { return s.Folder().CA() }
 
-// CRL is the revocation list of the device CA in force, DER, and when it has to be replaced.
-func (s *Service) CRL() (der []byte, next time.Time) { return nil, time.Time{} }
+// caDir is the folder of the CA.
+func (s *Service) caDir() string { return filepath.Join(s.Folder().Path(), "ca") }
 
-// Run does what is due at times until ctx ends: it renews revocation lists, ends certificates whose overlap is over, and
-// warns of CAs that end.
-func (s *Service) Run(ctx context.Context) {}
+// Grace is how long after its end a certificate is good for renewal.
+func (s *Service) Grace() time.Duration { return s.grace }

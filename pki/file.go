@@ -59,6 +59,9 @@ func CheckSecret(path string) error {
 	}
 }
 
+// WriteFile replaces path with b, whole or not at all, and durably.
+func WriteFile(path string, b []byte, mode fs.FileMode) error { return writeAtomic(path, b, mode) }
+
 // writeAtomic replaces path with b: a temporary file, fsync, rename, fsync of the folder.
 func writeAtomic(path string, b []byte, mode fs.FileMode) error {
 	tmp, err := writeTemp(path, b, mode)

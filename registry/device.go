@@ -216,6 +216,15 @@ func (d *Device) check() error {
 	return nil
 }
 
+// Validate reports what Add would refuse of the device's values.
+func (d Device) Validate() error {
+	if d.State == "" {
+		d.State = Active
+	}
+	d.Certificates = nil
+	return d.checkSettable()
+}
+
 // checkSettable is check for a device that is not, and does not become, revoked.
 func (d *Device) checkSettable() error {
 	if d.State == Revoked {

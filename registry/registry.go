@@ -247,6 +247,9 @@ func KeyID(cert *x509.Certificate) string {
 	return hex.EncodeToString(sum[:])
 }
 
+// Unnamed is who makes a change when As did not say.
+const Unnamed = "unnamed"
+
 type actorKey struct{}
 
 // As names who makes the changes of ctx, for the log: "operator alice", "enrolment of 192.0.2.7".
@@ -259,5 +262,5 @@ func Actor(ctx context.Context) string {
 	if who, ok := ctx.Value(actorKey{}).(string); ok {
 		return who
 	}
-	return "unnamed"
+	return Unnamed
 }
