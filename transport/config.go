@@ -80,6 +80,9 @@ const (
 	Optional
 	// None asks for no certificate.
 	None
+	// Any takes every certificate, or none, without looking at its chain or its
+	// dates: VerifyConnection does. It has no name in the configuration.
+	Any
 )
 
 // Poller names a driver.
@@ -95,7 +98,7 @@ const (
 )
 
 var (
-	clientCertificatesNames = [...]string{"required", "optional", "none"}
+	clientCertificatesNames = [...]string{"required", "optional", "none", "any"}
 	pollerNames             = [...]string{"auto", "epoll", "goroutine"}
 )
 
@@ -194,12 +197,12 @@ func isOrigin(s string) bool {
 
 func (m ClientCertificates) String() string { return nameOf(clientCertificatesNames[:], int(m)) }
 
-// MarshalText returns required, optional or none.
+// MarshalText returns required, optional, none or any.
 func (m ClientCertificates) MarshalText() ([]byte, error) { return []byte(m.String()), nil }
 
-// UnmarshalText reads required, optional or none.
+// UnmarshalText reads required, optional or none; any is not for it.
 func (m *ClientCertificates) UnmarshalText(b []byte) error {
-	i, err := parseName(clientCertificatesNames[:], string(b))
+	i, err := parseName(clientCertificatesNames[:Any], string(b))
 	*m = ClientCertificates(i)
 	return err
 }

@@ -149,7 +149,8 @@ func (c *conn) Peer() Peer {
 	s := c.tls.ConnectionState()
 	p.SNI, p.ALPN = s.ServerName, s.NegotiatedProtocol
 	p.TLSVersion, p.CipherSuite, p.Group = s.Version, s.CipherSuite, s.CurveID
-	if len(s.VerifiedChains) > 0 {
+	p.Unverified = len(s.VerifiedChains) == 0 && c.g.cfg.ClientCertificates == Any
+	if len(s.VerifiedChains) > 0 || p.Unverified && len(s.PeerCertificates) > 0 {
 		p.Cert = s.PeerCertificates[0]
 	}
 	return p

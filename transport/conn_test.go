@@ -159,6 +159,12 @@ func (r *recorder) text() string {
 	return string(r.data)
 }
 
+func (r *recorder) received() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.data)
+}
+
 // eventually waits for a condition.
 func eventually(t testing.TB, what string, cond func() bool) {
 	t.Helper()

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
+
 	"github.com/sealmq/sealmq/transport/websocket"
 )
 
@@ -22,7 +24,7 @@ func echo(r *recorder) {
 func TestEcho(t *testing.T) {
 	eachKind(t, func(t *testing.T, k kind) {
 		s := startServer(t, k, Config{}, echo)
-		for _, size := range []int{1, 100, 16384, 16385, 100_000, 3_000_000} {
+		for _, size := range []int{1, 100, 16384, 16385, 100_000, bulk(3_000_000)} {
 			c := s.dial()
 			want := pattern(size)
 			go c.Write(want)
@@ -246,20 +248,26 @@ func TestLinger(t *testing.T) {
 
 // A peer that neither reads nor closes cannot hold a lingering connection.
 func TestLingerEnds(t *testing.T) {
-	eachKind(t, func(t *testing.T, k kind) {
+	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+	// All linger at once.
+	var wg sync.WaitGroup
+	for _, k := range kinds() {
 		recs := make(chan *recorder, 1)
 		s := startServer(t, k, Config{}, func(r *recorder) { recs <- r })
 		c := s.dial()
 		defer c.Close()
 		r := <-recs
 		r.conn.Write([]byte("bye"))
-		r.conn.Close(true)
 		start := time.Now()
-		s.stop()
-		if d := time.Since(start); d < lingerDrain/2 || d > lingerFlush {
-			t.Errorf("lingered for %v", d)
-		}
-	})
+		r.conn.Close(true)
+		wg.Go(func() {
+			s.stop()
+			if d := time.Since(start); d < lingerDrain/2 || d > lingerFlush {
+				t.Errorf("%s lingered for %v", k, d)
+			}
+		})
+	}
+	wg.Wait()
 }
 
 func TestCloseBeforeRun(t *testing.T) {
@@ -295,7 +303,7 @@ func TestCloseRace(t *testing.T) {
 	eachKind(t, func(t *testing.T, k kind) {
 		recs := make(chan *recorder, 100)
 		s := startServer(t, k, Config{}, func(r *recorder) { echo(r); recs <- r })
-		for i := range 20 {
+		for i := range bulk(20) {
 			c := s.dial()
 			go func() { c.Write(pattern(200_000)) }()
 			go io.Copy(io.Discard, c)
@@ -321,6 +329,7 @@ func TestBudget(t *testing.T) {
 		if k.driver == "stream" {
 			t.Skip("blocking reads are small")
 		}
+		size := bulk(8_000_000)
 		recs := make(chan *recorder, 1)
 		s := startServer(t, k, Config{}, func(r *recorder) {
 			event, total := 0, 0
@@ -330,20 +339,20 @@ func TestBudget(t *testing.T) {
 					t.Errorf("%d bytes in one event", event)
 				}
 				event = 0
-				if total == 8_000_000 {
+				if total == size {
 					r.conn.Write([]byte("!"))
 				}
 			}
 			recs <- r
 		})
 		c := s.dial()
-		go c.Write(pattern(8_000_000))
+		go c.Write(pattern(size))
 		if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
 			t.Fatal(err)
 		}
 		r := <-recs
 		r.mu.Lock()
-		if r.flushes < 8_000_000/(readBudget+2*maxPlaintext) {
+		if r.flushes < size/(readBudget+2*maxPlaintext) {
 			t.Errorf("%d events", r.flushes)
 		}
 		r.mu.Unlock()
@@ -365,7 +374,11 @@ func TestFloodDoesNotStarve(t *testing.T) {
 		})
 		stop := make(chan struct{})
 		var wg sync.WaitGroup
-		for range 4 {
+		floods, rounds := 4, 20
+		if raceEnabled {
+			floods, rounds = 2, 3
+		}
+		for range floods {
 			c := s.dial()
 			wg.Go(func() {
 				p := pattern(64 << 10)
@@ -381,10 +394,6 @@ func TestFloodDoesNotStarve(t *testing.T) {
 			})
 		}
 		c := s.dial()
-		rounds := 20
-		if raceEnabled {
-			rounds = 5
-		}
 		for range rounds {
 			c.Write([]byte("ping"))
 			c.SetReadDeadline(time.Now().Add(10 * time.Second))
@@ -436,13 +445,15 @@ func TestDescriptorReuse(t *testing.T) {
 					c := conns[id]
 					mu.Unlock()
 					if c != nil && c.Backlog() < 1<<20 {
-						c.Write(bytes.Repeat([]byte{id}, 1+n%3000))
+						err := c.Write(bytes.Repeat([]byte{id}, 1+n%3000))
 						if n%50 == 49 {
 							c.Close(n%100 == 99)
 						}
-					} else {
-						time.Sleep(time.Millisecond)
+						if err == nil {
+							continue
+						}
 					}
+					time.Sleep(100 * time.Microsecond)
 				}
 			})
 		}
@@ -513,7 +524,7 @@ func TestDescriptorReuse(t *testing.T) {
 // Many small writes from elsewhere while the peer sends: nothing is lost.
 func TestBothWays(t *testing.T) {
 	eachKind(t, func(t *testing.T, k kind) {
-		const n = 5_000
+		n := bulk(5_000)
 		recs := make(chan *recorder, 1)
 		s := startServer(t, k, Config{}, func(r *recorder) { recs <- r })
 		c := s.dial()
@@ -540,7 +551,7 @@ func TestBothWays(t *testing.T) {
 				t.Fatalf("%d: %q %v", i, buf, err)
 			}
 		}
-		eventually(t, "all data", func() bool { r.mu.Lock(); defer r.mu.Unlock(); return len(r.data) == 8*n })
+		eventually(t, "all data", func() bool { return r.received() == 8*n })
 		all := r.text()
 		for i := range n {
 			if got := all[8*i : 8*i+8]; got != fmt.Sprintf("%08d", i) {

@@ -16,6 +16,8 @@ type group struct {
 	tls *tls.Config // nil: plain
 	ws  websocket.Options
 
+	tickets *tickets // nil: plain, or not made by Listen
+
 	slots   slots       // of handshakes
 	leaving atomic.Bool // no more connections are accepted
 

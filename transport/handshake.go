@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -85,7 +86,8 @@ var hints = map[Cause]string{
 	CauseSubprotocol:     "let the client offer the sub-protocol mqtt",
 }
 
-// HandshakeError says why a connection never came to be.
+// HandshakeError says why a connection never came to be. Its Cause is one of
+// the above, or what VerifyConnection of the Certificates named.
 type HandshakeError struct {
 	Cause      Cause
 	Addr       string   // peer, host:port
@@ -96,6 +98,7 @@ type HandshakeError struct {
 	Alert      int      // alert received from the client, -1 if none
 	Received   int      // bytes that came
 	Upgrade    bool     // TLS, if any, was over: WebSocket failed
+	Hint       string   // what to do about it, if more is known than the cause
 	Err        error
 }
 
@@ -123,7 +126,9 @@ func (e *HandshakeError) Error() string {
 func (e *HandshakeError) Unwrap() error { return e.Err }
 
 // Refused returns the cause and what to do about it.
-func (e *HandshakeError) Refused() (cause, hint string) { return string(e.Cause), hints[e.Cause] }
+func (e *HandshakeError) Refused() (cause, hint string) {
+	return string(e.Cause), cmp.Or(e.Hint, hints[e.Cause])
+}
 
 func (c *conn) Handshake(ctx context.Context) error {
 	if c.tls != nil && !c.shaken {
@@ -170,18 +175,34 @@ func (c *conn) shake(ctx context.Context) error {
 		c.nc.SetDeadline(noDeadline)
 	}
 	c.mu.Unlock()
+	// What crypto/tls agreed to, not what the tap read: no certificate was asked for.
+	if c.tls.ConnectionState().NegotiatedProtocol == alpnACME {
+		c.Close(true)
+		e := t.failure(c.remote(), errChallenged)
+		e.Cause, e.Hint = CauseClosed, "nothing is to be done"
+		return e
+	}
 	return nil
+}
+
+// failure is a HandshakeError of what the tap saw, but for the cause.
+func (t *tap) failure(addr string, err error) *HandshakeError {
+	e := &HandshakeError{Addr: addr, ServerName: t.hello.serverName, Alert: -1, Received: t.got, Err: err}
+	if t.parsed {
+		e.Versions, e.ALPN, e.Ciphers = t.hello.versions, t.hello.alpn, t.hello.ciphers
+	}
+	return e
 }
 
 // diagnose finds the cause from the error, the alert and the bytes seen.
 func (c *conn) diagnose(err error) *HandshakeError {
 	t := c.tap
-	e := &HandshakeError{
-		Addr: c.remote(), ServerName: t.hello.serverName,
-		Alert: -1, Received: t.got, Err: err,
-	}
-	if t.parsed {
-		e.Versions, e.ALPN, e.Ciphers = t.hello.versions, t.hello.alpn, t.hello.ciphers
+	e := t.failure(c.remote(), err)
+	var refused interface{ Refused() (cause, hint string) }
+	if errors.As(err, &refused) {
+		cause, hint := refused.Refused()
+		e.Cause, e.Hint = Cause(cause), hint
+		return e
 	}
 	if code, ok := t.alert(); ok {
 		e.Alert = int(code)

@@ -37,11 +37,14 @@ func Listen(cfg Config, certs Certificates, log *slog.Logger) (Listener, error) 
 		if certs == nil {
 			return nil, fmt.Errorf("listener %q: no certificates", cfg.Name)
 		}
+		if _, ok := certs.(verifier); !ok && cfg.ClientCertificates == Any {
+			return nil, fmt.Errorf("listener %q: nothing to judge client certificates with", cfg.Name)
+		}
 		var more []string
 		if cfg.WebSocket {
 			more = []string{alpnHTTP}
 		}
-		g.tls = TLSProfile(certs, cfg.ClientCertificates, more...)
+		g.tls, g.tickets = newProfile(certs, cfg.ClientCertificates, more)
 	}
 	// Keep-alive is set on the listening socket and inherited: no system call
 	// per connection.
@@ -68,6 +71,12 @@ func (l *listener) Close() error {
 		l.stop()
 	})
 	return err
+}
+
+func (l *listener) ForgetSessions() {
+	if l.g.tickets != nil {
+		l.g.tickets.forget()
+	}
 }
 
 func (l *listener) Wait(ctx context.Context) error { return l.g.wait(ctx) }

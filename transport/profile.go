@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"sync/atomic"
+	"time"
 )
 
 // Protocols that clients may ask for by ALPN; a client that names others only
@@ -14,8 +15,9 @@ const (
 	alpnHTTP   = "http/1.1" // browsers, and others that upgrade to WebSocket
 )
 
-// verifier is what Certificates may have beside its methods. VerifyConnection
-// runs on resumed handshakes too, unlike tls.Config.VerifyPeerCertificate.
+// verifier is what Certificates may have beside its methods, and must have in
+// mode Any. VerifyConnection runs on resumed handshakes too, unlike
+// tls.Config.VerifyPeerCertificate.
 type verifier interface {
 	VerifyConnection(tls.ConnectionState) error
 }
@@ -25,6 +27,11 @@ type verifier interface {
 // make expensive. The choice is explicit, so that a new Go release changes
 // nothing by itself. Clients may ask for the protocols given, too, by ALPN.
 func TLSProfile(certs Certificates, mode ClientCertificates, protocols ...string) *tls.Config {
+	t, _ := newProfile(certs, mode, protocols)
+	return t
+}
+
+func newProfile(certs Certificates, mode ClientCertificates, protocols []string) (*tls.Config, *tickets) {
 	t := &tls.Config{
 		MinVersion: tls.VersionTLS12,
 		MaxVersion: tls.VersionTLS13,
@@ -52,12 +59,20 @@ func TLSProfile(certs Certificates, mode ClientCertificates, protocols ...string
 		t.ClientAuth = tls.VerifyClientCertIfGiven
 	case None:
 		t.ClientAuth = tls.NoClientCert
+	case Any:
+		t.ClientAuth = tls.RequestClientCert
 	}
 	if v, ok := certs.(verifier); ok {
 		t.VerifyConnection = v.VerifyConnection
 	}
-	if mode == None {
-		return t
+	keys := &tickets{cfg: t, now: time.Now}
+	if mode == None || mode == Any {
+		// In mode Any no CAs are named: clients would withhold what is not theirs.
+		t.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+			keys.turn()
+			return challenge(certs, hello), nil
+		}
+		return t, keys
 	}
 
 	// Without a pool crypto/tls would trust the public CAs of the system.
@@ -68,12 +83,18 @@ func TLSProfile(certs Certificates, mode ClientCertificates, protocols ...string
 		}
 		return nobody
 	}
-	// The pool may be swapped at any time. Clones share the ticket keys of t.
+	// The pool may be swapped at any time. Clones have no ticket keys of their
+	// own: crypto/tls then takes those of t. A session is resumed only while its
+	// chain leads to a CA of the pool.
 	var current atomic.Pointer[tls.Config]
 	t.ClientCAs = cas()
 	base := t.Clone()
 	current.Store(base)
-	t.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
+	t.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		keys.turn()
+		if c := challenge(certs, hello); c != nil {
+			return c, nil
+		}
 		c := current.Load()
 		if pool := cas(); pool != c.ClientCAs {
 			c = base.Clone()
@@ -82,5 +103,5 @@ func TLSProfile(certs Certificates, mode ClientCertificates, protocols ...string
 		}
 		return c, nil
 	}
-	return t
+	return t, keys
 }

@@ -91,6 +91,10 @@ type Listener interface {
 	Addr() net.Addr
 	// Close stops accepting. Connections stay.
 	Close() error
+	// ForgetSessions has every TLS session that was begun refused when it is to
+	// be resumed: such clients make a full handshake. To be called when trust has
+	// changed. Connections stay.
+	ForgetSessions()
 	// Wait returns once every connection that was accepted is gone, including
 	// those that linger, and the listener's own goroutines have ended; or with
 	// the error of ctx. Close must have been called.
@@ -101,8 +105,14 @@ type Listener interface {
 // certificates must come from. Both methods are called for each handshake, so
 // a reload takes effect with the next one.
 //
-// An implementation that also has the method VerifyConnection(tls.ConnectionState)
-// error is asked at the end of each handshake, resumed ones included.
+// Two more methods are used if an implementation has them.
+// VerifyConnection(tls.ConnectionState) error is asked at the end of each
+// handshake, resumed ones included; its error may have the method Refused()
+// (cause, hint string), which HandshakeError then repeats. In mode Any it alone
+// decides about a certificate, and must be there.
+// ChallengeConfig(*tls.ClientHelloInfo) *tls.Config is asked when a client
+// offers the protocol acme-tls/1 and no other: unless it returns nil, the
+// handshake is made with that, asks for no certificate, and is all there is.
 type Certificates interface {
 	GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error)
 	ClientCAs() *x509.CertPool
@@ -121,6 +131,10 @@ type Peer struct {
 	CipherSuite uint16
 	Group       tls.CurveID
 
-	// Cert is the client's verified leaf certificate, nil if it has none.
+	// Cert is the client's leaf certificate, nil if it has none. The client has
+	// its key.
 	Cert *x509.Certificate
+	// Unverified is true in mode Any: neither chain nor dates of Cert were
+	// checked by this package.
+	Unverified bool
 }

@@ -492,7 +492,7 @@ func TestUpgradeCauses(t *testing.T) {
 	}
 	change := func(old, new string) func(net.Conn) { return send(strings.Replace(upgradeRequest, old, new, 1)) }
 	origin := func(o string) func(net.Conn) { return change("\r\nUpgrade", "\r\nOrigin: "+o+"\r\nUpgrade") }
-	second := Config{ConnectTimeout: time.Second}
+	soon := Config{ConnectTimeout: 100 * time.Millisecond}
 	for _, tt := range []struct {
 		name   string
 		cfg    Config
@@ -518,8 +518,9 @@ func TestUpgradeCauses(t *testing.T) {
 		{name: "TLS", client: send("\x16\x03\x01\x02\x00\x01"), want: CauseTLSOnPlain},
 		{name: "nothing", client: func(net.Conn) {}, want: CauseNothingSent},
 		{name: "half", client: func(nc net.Conn) { io.WriteString(nc, "GET ") }, want: CauseOther},
-		{name: "silent", cfg: second, client: send(""), want: CauseTimeout},
-		{name: "slow", cfg: second, want: CauseTimeout, client: func(nc net.Conn) {
+		{name: "silent", cfg: soon, client: send(""), want: CauseTimeout},
+		{name: "slow", cfg: soon, want: CauseTimeout, client: func(nc net.Conn) {
+			go func() { io.Copy(io.Discard, nc); nc.Close() }()
 			for _, b := range []byte(upgradeRequest) {
 				if _, err := nc.Write([]byte{b}); err != nil {
 					return
