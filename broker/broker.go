@@ -43,8 +43,8 @@ type Options struct {
 	// Service takes what clients publish to its topics. It may be nil.
 	Service Service
 
-	// Accepted is called for each CONNECT that is accepted, before its CONNACK leaves. The peer has its certificate; it must
-	// not be kept. Accepted must not block. It may be nil.
+	// Accepted is called for each CONNECT that was accepted, before anything else of the client is processed. The peer has
+	// its certificate, and must not be kept. Accepted must not block. It may be nil.
 	Accepted func(clientID string, peer *auth.Peer, principal *auth.Principal)
 }
 
@@ -72,6 +72,16 @@ type Broker struct {
 	over           []store.SessionID         // sessions to be ended then
 	unended        sync.Map                  // client identifier → number of a session whose end the store has refused
 	online         atomic.Int64              // of those, how many have a connection
+	frozen         atomic.Int64              // and how many are frozen
+
+	standing  func(*auth.Principal) Standing
+	service   Service
+	greeter   Greeter // the same, if it is one
+	accepted  func(string, *auth.Peer, *auth.Principal)
+	reviews   atomic.Uint64 // how many were asked for
+	reviewing sync.Mutex
+	reviewed  uint64     // of those, how many have found everything as it was when they were asked for; under reviewing
+	restored  []*session // whose timers begin with the first review; under reviewing
 
 	workers  sync.Pool
 	counters counters
@@ -123,7 +133,9 @@ func New(cfg Config, o Options) (*Broker, error) {
 		retained: topic.NewTree[*store.Message](),
 		opening:  make(map[*Conn]struct{}),
 		fetches:  make(chan struct{}, maxFetches),
+		standing: o.Standing, service: o.Service, accepted: o.Accepted,
 	}
+	b.greeter, _ = o.Service.(Greeter)
 	for i := range b.sessions {
 		b.sessions[i].m = make(map[string]*session)
 	}

@@ -52,7 +52,7 @@ func (s *session) pushEncoded(w *worker) (done, taken bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c, p := s.conn, &w.pub
-	if s.dead || c == nil || c.aliasMax != 0 || c.link.Backlog() > 0 {
+	if s.dead || s.frozen || c == nil || c.aliasMax != 0 || c.link.Backlog() > 0 {
 		return false, false
 	}
 	length := 2 + len(w.name) + len(p.payload)

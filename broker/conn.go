@@ -2,6 +2,7 @@ package broker
 
 import (
 	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -33,10 +34,11 @@ type Conn struct {
 
 	// Fixed when CONNECT has been accepted.
 	sess       *session
-	version    mqtt.Version
 	window     int   // QoS 1 and 2 messages under way to the client at a time
 	maxSend    int64 // the client's Maximum Packet Size
 	aliasMax   uint16
+	version    mqtt.Version
+	overrun    bool // guarded by the session's mu
 	bridge     bool
 	problems   bool // Request Problem Information
 	authMethod string
@@ -70,9 +72,10 @@ type Conn struct {
 	flushing sync.Mutex // held by whoever writes to the link
 	wake     atomic.Bool
 	aliasOut map[string]uint16
-	overrun  bool // guarded by the session's mu
 
-	alive keepAlive
+	alive  keepAlive
+	barred atomic.Pointer[Standing] // why the connection is about to be ended, and nothing goes in or out any more
+	asking []*ticket                // requests to the Service that may be without an answer
 }
 
 var errGone = errors.New("connection ended by the broker")
@@ -99,6 +102,9 @@ func (c *Conn) Data(p []byte) error {
 	defer c.proc.Unlock()
 	if c.gone {
 		return errGone
+	}
+	if c.barred.Load() != nil {
+		return c.dismiss()
 	}
 	if c.w == nil {
 		c.w = c.b.worker()
@@ -319,7 +325,7 @@ func (c *Conn) end(final []byte, abnormal bool) {
 	c.b.wheel.remove(c)
 	wl := c.will
 	c.will = nil
-	if !abnormal {
+	if !abnormal || c.barred.Load() != nil {
 		wl = nil // [MQTT-3.14.4-3]
 	}
 	w := c.b.worker()
@@ -364,8 +370,12 @@ func (s *session) detach(w *worker, c *Conn, wl *store.Will) (items []outItem, a
 	items = s.out
 	w.queued -= s.outBytes
 	s.out, s.outBytes = nil, 0
-	if c.lost {
+	barred := c.barred.Load() != nil
+	if c.lost || barred {
 		s.inflight.unsend(items)
+	}
+	if barred {
+		items = slices.DeleteFunc(items, func(it outItem) bool { return it.m != nil || it.kind == mqtt.PUBLISH })
 	}
 	s.inflight.rewind()
 	s.inflight.idle()

@@ -99,6 +99,9 @@ func (c *Conn) open(r io.Reader) error {
 	if err != nil {
 		return err
 	}
+	if !principal.Until.IsZero() && !time.Now().Before(principal.Until) {
+		return c.refuse(mqtt.NotAuthorized, pastUntil(principal))
+	}
 	id, code, text := identifier(&p, principal)
 	if code != mqtt.Success {
 		return c.refuse(code, text)
@@ -108,7 +111,13 @@ func (c *Conn) open(r io.Reader) error {
 			return c.refuse(code, text)
 		}
 	}
-	return c.accept(&p, principal, id, data, h.Size+h.Length)
+	if err := c.accept(&p, principal, id, data, h.Size+h.Length); err != nil {
+		return err
+	}
+	if c.b.accepted != nil && c.barred.Load() == nil {
+		c.b.accepted(id, &cred.Peer, principal)
+	}
+	return nil
 }
 
 // read fills partial until it begins with a whole packet.
@@ -352,16 +361,21 @@ func (b *Broker) claim(id string, principal *auth.Principal) (*session, error) {
 		sh.mu.Unlock()
 		s.claim.Lock()
 		s.mu.Lock()
-		dead, old, leaving, mine := s.dead, s.conn, s.leaving, s.principal.Same(principal)
+		dead, old, leaving := s.dead, s.conn, s.leaving
+		mine, passing := s.principal.Same(principal), s.principal.Transient
 		s.mu.Unlock()
 		switch {
 		case dead:
 			s.claim.Unlock()
 			b.bury(s)
 			continue
-		case !mine:
+		case !mine && !passing:
 			s.claim.Unlock()
-			return nil, &auth.Refusal{Code: mqtt.ClientIDNotValid, Text: "this client identifier belongs to another identity"}
+			text := "this client identifier belongs to another identity"
+			if principal.Transient {
+				text = "this client identifier belongs to a session that is kept: another one is needed to enrol or renew"
+			}
+			return nil, &auth.Refusal{Code: mqtt.ClientIDNotValid, Text: text}
 		case old == nil && leaving == nil:
 			return s, nil
 		case old == nil: // the store must learn of its end before it learns of this connection
@@ -409,6 +423,9 @@ func (c *Conn) accept(p *mqtt.Connect, principal *auth.Principal, id string, dat
 		c.expiry = forever
 	}
 	c.expiry = c.capExpiry(c.expiry)
+	if principal.Transient {
+		c.expiry = 0
+	}
 	// Whatever may speak against the client comes before the session of another connection is touched.
 	ack := c.connack(p, id, keepAlive, data)
 	if int64(ack.Size(p.Version)) > c.maxSend {
@@ -416,6 +433,17 @@ func (c *Conn) accept(p *mqtt.Connect, principal *auth.Principal, id string, dat
 	}
 	if !b.leave(c) {
 		return c.refuse(mqtt.ServerShuttingDown, "")
+	}
+
+	reviews := b.reviews.Load() // before Standing is asked: a later review finds the connection or changes this
+	if b.standing != nil {
+		if st := b.standing(principal); st.Refused != mqtt.Success {
+			b.reviewClient(id)
+			if !st.Refused.ValidFor(mqtt.CONNACK) {
+				st.Refused = mqtt.NotAuthorized
+			}
+			return c.refuse(st.Refused, st.Text)
+		}
 	}
 
 	w := b.worker()
@@ -462,8 +490,11 @@ func (c *Conn) accept(p *mqtt.Connect, principal *auth.Principal, id string, dat
 	c.partial = append([]byte(nil), c.partial[used:]...)
 
 	s.mu.Lock()
-	b.wheel.add(c, keepAlive+keepAlive/2) // before anybody can find the connection and end it
+	b.wheel.add(c, keepAlive+keepAlive/2, principal.Until) // before anybody can find the connection and end it
 	s.principal = principal
+	if b.reviews.Load() == reviews {
+		s.freeze(w, false)
+	}
 	s.conn, s.lim = c, c.lim
 	b.online.Add(1)
 	s.expiry = c.expiry
@@ -479,6 +510,9 @@ func (c *Conn) accept(p *mqtt.Connect, principal *auth.Principal, id string, dat
 	s.mu.Unlock()
 	w.count(connected, 1)
 	s.claim.Unlock()
+	if b.reviews.Load() != reviews {
+		b.reviewOne(s)
+	}
 	if !b.running() { // Shutdown may have looked for connections before this one was on its session
 		c.kick(mqtt.ServerShuttingDown, shuttingDown)
 	}
@@ -504,7 +538,7 @@ func (c *Conn) keep(w *worker, s *session) error {
 		}
 	}
 	if s.dur == nil {
-		if !s.fresh || c.expiry == 0 && (c.will == nil || !c.b.cfg.DurableWills) {
+		if !s.fresh || c.expiry == 0 && (c.will == nil || !c.b.cfg.DurableWills || s.principal.Transient) {
 			return nil
 		}
 		d := newDurable(store.SessionID(c.b.nextSession.Add(1)))

@@ -22,6 +22,8 @@ const (
 	droppedDenied                   // messages that policy refused to take or to deliver
 	protocolFaults                  // connections ended for a malformed packet or a protocol error
 	keepAliveTimeout                // connections ended by keep alive
+	droppedFrozen                   // messages for sessions whose principal does not stand
+	droppedRequest                  // publications to the Service beyond its bounds
 	numCounters
 )
 
@@ -51,8 +53,9 @@ type Stats struct {
 	DroppedOffline, DroppedOutbound   uint64 // QoS 0: no connection; receiver or memory bound
 	DroppedQueue, DroppedExpired      uint64 // queue bound; message expiry
 	DroppedTooLarge, DroppedDenied    uint64 // receiver's Maximum Packet Size; policy
+	DroppedFrozen, DroppedRequests    uint64 // sessions frozen by Standing; requests to the Service beyond its bounds
 	ProtocolFaults, KeepAliveTimeouts uint64
-	Sessions, Online                  int
+	Sessions, Online, Frozen          int
 	Subscriptions, Filters            int
 	Retained                          int
 	OutboundBytes, PreAuthBytes       int64
@@ -67,6 +70,7 @@ func (b *Broker) Stats() Stats {
 		DroppedOffline: sum(droppedOffline), DroppedOutbound: sum(droppedOutbound), DroppedQueue: sum(droppedQueue),
 		DroppedExpired: sum(droppedExpired), DroppedTooLarge: sum(droppedTooLarge), DroppedDenied: sum(droppedDenied),
 		ProtocolFaults: sum(protocolFaults), KeepAliveTimeouts: sum(keepAliveTimeout),
+		DroppedFrozen: sum(droppedFrozen), DroppedRequests: sum(droppedRequest), Frozen: int(b.frozen.Load()),
 		Retained: b.retained.Len(), OutboundBytes: b.outbound.Load(), PreAuthBytes: b.preAuth.Load(),
 	}
 	st.Sessions, st.Online = int(b.known.Load()), int(b.online.Load())

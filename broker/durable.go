@@ -402,7 +402,7 @@ func (d *durable) heard(took time.Duration) { d.rtt += (took - d.rtt) / 8 }
 func (s *session) record() *store.Session {
 	p := s.principal
 	return &store.Session{
-		ID: s.dur.id, ClientID: s.id, Name: p.Name, Method: p.Method, Bound: p.Bound,
+		ID: s.dur.id, ClientID: s.id, Name: p.Name, Method: p.Method, Kind: p.Kind, Bound: p.Bound,
 		Expiry: s.expiry, Sent: max(s.dur.sent, s.dur.again), WillAt: s.willAt, ExpireAt: s.expireAt, Will: s.will,
 	}
 }

@@ -114,7 +114,7 @@ func (c *Conn) flushSome(w *worker) (more bool) {
 			return true
 		}
 		s.mu.Lock()
-		if s.conn != c || c.link.Backlog() > 0 {
+		if s.conn != c || c.barred.Load() != nil || c.link.Backlog() > 0 {
 			s.fit(w)
 			s.mu.Unlock()
 			return false

@@ -79,6 +79,9 @@ func (c *Conn) onPublish(flags uint8, body []byte) error {
 		return c.refusePublish(p, name, code, text)
 	}
 
+	if len(name) > 0 && name[0] == '$' && c.b.owns(name) {
+		return c.ask(p, name)
+	}
 	pub := publication{topic: name, payload: p.Payload, from: s, qos: p.QoS, retain: p.Retain}
 	if len(p.RawProps) > 0 {
 		w.props = p.AppendForwardProps(w.props[:0])
@@ -105,13 +108,7 @@ func (c *Conn) onPublish(flags uint8, body []byte) error {
 		w.settle(c, control(mqtt.PUBACK, p.PacketID, code)) // [MQTT-4.3.2-4]
 	case 2:
 		if !code.IsError() {
-			c.remember(p.PacketID)
-			if s.dur != nil {
-				if w.change == nil {
-					w.newChange()
-				}
-				w.change.Session, w.change.PacketID = s.dur.id, p.PacketID
-			}
+			c.taken(p.PacketID)
 		}
 		w.settle(c, control(mqtt.PUBREC, p.PacketID, code)) // [MQTT-4.3.3-8]
 	}
@@ -143,6 +140,18 @@ func (c *Conn) repeated(p *mqtt.Publish) (done bool, err error) {
 	}
 	c.forget(p.PacketID) // the client has lost its state and uses the identifier for something else
 	return false, nil
+}
+
+// taken notes the packet identifier of the QoS 2 message under way, for good if the session is durable.
+func (c *Conn) taken(id uint16) {
+	w, s := c.w, c.sess
+	c.remember(id)
+	if s.dur != nil {
+		if w.change == nil {
+			w.newChange()
+		}
+		w.change.Session, w.change.PacketID = s.dur.id, id
+	}
 }
 
 // remember notes the packet identifier of a QoS 2 message that waits for PUBREL. The client's quota counts those of
@@ -231,6 +240,11 @@ func payloadFits(p *mqtt.Properties, payload []byte) bool {
 // acknowledgement [MQTT311 MQTT-3.3.5-2].
 func (c *Conn) refusePublish(p *mqtt.Publish, name []byte, code mqtt.ReasonCode, text string) error {
 	c.w.count(droppedDenied, 1)
+	return c.decline(p, name, code, text)
+}
+
+// decline is refusePublish without the count.
+func (c *Conn) decline(p *mqtt.Publish, name []byte, code mqtt.ReasonCode, text string) error {
 	c.b.log.Debug("publish refused", c.attrs("topic", string(name), "reason", code.String(), "text", text)...)
 	answer := mqtt.PUBACK
 	if p.QoS == 2 {
@@ -312,10 +326,13 @@ func (c *Conn) onDisconnect(flags uint8, body []byte) error {
 		return c.fail(violation(mqtt.ProtocolError, "DISCONNECT from a client with a server reference"))
 	}
 	if d.Props.Has(mqtt.PropSessionExpiry) {
-		if c.expiry == 0 && d.Props.SessionExpiry != 0 {
+		fixed := c.sess.principal.Transient // whatever CONNECT had
+		if c.expiry == 0 && d.Props.SessionExpiry != 0 && !fixed {
 			return c.fail(violation(mqtt.ProtocolError, "DISCONNECT sets a session expiry that CONNECT had as 0"))
 		}
-		c.expiry = c.capExpiry(d.Props.SessionExpiry)
+		if !fixed {
+			c.expiry = c.capExpiry(d.Props.SessionExpiry)
+		}
 		c.sess.mu.Lock()
 		c.sess.expiry = c.expiry
 		c.sess.mu.Unlock()
@@ -344,6 +361,7 @@ func (c *Conn) onSubscribe(flags uint8, body []byte) error {
 	}
 	var wanted []*subscription
 	var kept []store.Subscription
+	var greeted []string
 	full := c.sess.dur != nil && c.b.store.Ready() != nil
 	asked := make(map[*subscription]bool)
 	for i := range p.Filters {
@@ -357,6 +375,9 @@ func (c *Conn) onSubscribe(flags uint8, body []byte) error {
 		if sub == nil {
 			c.b.log.Info("subscription refused", c.attrs("filter", string(f.Filter), "reason", code.String())...)
 			continue
+		}
+		if sub.filter[0] == '$' && c.b.greeter != nil && c.b.owns(f.Filter) {
+			greeted = append(greeted, sub.filter)
 		}
 		if c.sess.dur != nil {
 			o := sub.options()
@@ -386,6 +407,7 @@ func (c *Conn) onSubscribe(flags uint8, body []byte) error {
 		c.sess.replay(c.w, replays)
 		c.sess.mu.Unlock()
 	}
+	c.greet(greeted)
 	return nil
 }
 

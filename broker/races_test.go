@@ -186,10 +186,10 @@ func TestLocalSubscriptionCancelledTwice(t *testing.T) {
 func TestOneKeepAliveTimer(t *testing.T) {
 	b := benchBroker(t)
 	var c Conn
-	b.wheel.add(&c, time.Hour)
+	b.wheel.add(&c, time.Hour, time.Time{})
 	first := b.wheel.timer
 	b.wheel.remove(&c)
-	b.wheel.add(&c, time.Hour)
+	b.wheel.add(&c, time.Hour, time.Time{})
 	if b.wheel.timer != first {
 		t.Error("a second timer was started beside the first")
 	}

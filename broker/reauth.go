@@ -92,6 +92,8 @@ func (c *Conn) reauthenticate(x auth.Exchange, data []byte) {
 	s.mu.Lock()
 	if principal != nil {
 		s.principal = principal
+		c.b.wheel.remove(c)
+		c.b.wheel.add(c, c.alive.limit, principal.Until)
 	}
 	s.emit(w, encoded(answer))
 	s.mu.Unlock()

@@ -17,7 +17,7 @@ func (h handler) Session(r *store.Session, subs []store.Subscription, received [
 	b := h.b
 	s := &session{
 		b: b, id: r.ClientID, dur: newDurable(r.ID), lim: b.limits(Limits{}), expiry: r.Expiry,
-		principal: &auth.Principal{Name: r.Name, Method: r.Method, Bound: r.Bound},
+		principal: &auth.Principal{Name: r.Name, Method: r.Method, Kind: r.Kind, Bound: r.Bound},
 		will:      r.Will, willAt: r.WillAt, expireAt: r.ExpireAt,
 	}
 	b.nextSession.Store(max(b.nextSession.Load(), uint64(r.ID)))
@@ -135,13 +135,22 @@ func (b *Broker) load() error {
 		s.mu.Unlock()
 	}
 	w.submit() // before a timer publishes a will, which takes it out of the record
-	for _, s := range append(b.lost, b.detached...) {
+	b.restored = append(b.lost, b.detached...)
+	b.lost, b.detached, b.over = nil, nil, nil
+	if b.standing == nil {
+		b.scheduleRestored()
+	}
+	return nil
+}
+
+// scheduleRestored lets the will delays and expiries of restored sessions run.
+func (b *Broker) scheduleRestored() {
+	for _, s := range b.restored {
 		s.mu.Lock()
-		if !s.dead {
+		if !s.dead && s.conn == nil {
 			s.schedule()
 		}
 		s.mu.Unlock()
 	}
-	b.lost, b.detached, b.over = nil, nil, nil
-	return nil
+	b.restored = nil
 }

@@ -113,6 +113,9 @@ func (s *session) retainedNow(m *store.Message, now int64) *store.Message {
 // keepReplays puts the QoS 1 and 2 messages of unfinished replays into the queue of a session that outlives its
 // connection. The caller holds mu.
 func (s *session) keepReplays(w *worker) {
+	if s.frozen {
+		return
+	}
 	now := int64(s.b.now())
 	for _, r := range s.replays {
 		for _, old := range r.list {

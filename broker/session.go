@@ -27,6 +27,7 @@ type session struct {
 
 	mu         sync.Mutex
 	dead       bool // ended: nothing may be added
+	frozen     bool // its principal does not stand: nothing comes in or out
 	dirty      bool // in some worker's list of sessions to flush
 	conn       *Conn
 	leaving    *Conn   // the one before, until all that its end changes has been submitted
@@ -73,7 +74,10 @@ func (s *session) current() *Conn {
 func (s *session) push(w *worker, m *store.Message, d delivery) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.dead || !s.mayReceive(w, m) {
+	if s.dead || s.frozen || !s.mayReceive(w, m) {
+		if s.frozen && d.share == nil {
+			w.count(droppedFrozen, 1)
+		}
 		return false
 	}
 	c := s.conn
@@ -166,7 +170,7 @@ func (s *session) enqueue(w *worker, m *store.Message, d delivery) bool {
 // connection left unacknowledged, then the queue, then retained messages of new subscriptions.
 func (s *session) fill(w *worker) {
 	c := s.conn
-	if c == nil {
+	if c == nil || s.frozen {
 		return
 	}
 	now := int64(s.b.now())
@@ -302,6 +306,9 @@ func (s *session) end(w *worker) func() {
 		return func() {}
 	}
 	s.dead = true
+	if s.frozen {
+		s.b.frozen.Add(-1)
+	}
 	s.clearTimer()
 	wl := s.will
 	s.will = nil

@@ -18,6 +18,7 @@ var sysTopics = [...]sysTopic{
 	{"$SYS/broker/publish/messages/received", func(s *Stats) uint64 { return s.Received }},
 	{"$SYS/broker/publish/messages/sent", func(s *Stats) uint64 { return s.Sent }},
 	{"$SYS/broker/publish/messages/dropped", func(s *Stats) uint64 { return s.Dropped() }},
+	{"$SYS/broker/publish/messages/dropped/frozen", func(s *Stats) uint64 { return s.DroppedFrozen }},
 	{"$SYS/broker/bytes/received", func(s *Stats) uint64 { return s.BytesIn }},
 	{"$SYS/broker/bytes/sent", func(s *Stats) uint64 { return s.BytesOut }},
 	{"$SYS/broker/retained messages/count", func(s *Stats) uint64 { return uint64(s.Retained) }},
@@ -27,7 +28,8 @@ var sysTopics = [...]sysTopic{
 
 // Dropped is how many messages did not reach a receiver that wanted them.
 func (s *Stats) Dropped() uint64 {
-	return s.DroppedOffline + s.DroppedOutbound + s.DroppedQueue + s.DroppedExpired + s.DroppedTooLarge + s.DroppedDenied
+	return s.DroppedOffline + s.DroppedOutbound + s.DroppedQueue + s.DroppedExpired + s.DroppedTooLarge + s.DroppedDenied +
+		s.DroppedFrozen + s.DroppedRequests
 }
 
 // startSys publishes the $SYS topics at once and then in every interval, those that have changed.

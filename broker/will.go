@@ -35,11 +35,12 @@ func (s *session) publishWill(w *worker, wl *store.Will) {
 	if !principal.May(auth.Publish, string(wl.Topic), wl.QoS, wl.Retain) {
 		w.count(droppedDenied, 1)
 		w.b.log.Warn("will refused", "client", s.id, "topic", string(wl.Topic))
-		if s.dur != nil { // nor is it after a restart
-			s.mu.Lock()
-			w.alter(nil, &change{Op: store.Op{Kind: store.PutSession, Session: s.dur.id, State: s.record()}}, outItem{})
-			s.mu.Unlock()
-		}
+		s.forgetWill(w)
+		return
+	}
+	if len(wl.Topic) > 0 && wl.Topic[0] == '$' && w.b.owns(wl.Topic) {
+		w.b.service.Serve(newRequest(s, string(wl.Topic), wl.Payload, wl.Props))
+		s.forgetWill(w)
 		return
 	}
 	p := publication{topic: wl.Topic, payload: wl.Payload, props: wl.Props, from: s, qos: wl.QoS, retain: wl.Retain}
@@ -51,6 +52,13 @@ func (s *session) publishWill(w *worker, wl *store.Will) {
 	}
 	w.route(p)
 	w.settle(nil, outItem{})
+}
+
+// forgetWill has the store forget a will that was taken from the session and is not a message.
+func (s *session) forgetWill(w *worker) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.save(w)
 }
 
 // publishable checks a topic name that a client wants to publish to against what no policy can allow.

@@ -151,6 +151,7 @@ type Session struct {
 	ClientID string
 	Name     string // of its principal
 	Method   string // of its principal
+	Kind     string // of its principal
 	Bound    bool   // of its principal
 	Online   bool   // it has a connection
 	Expiry   uint32 // seconds that it outlives its connection; math.MaxUint32: for ever

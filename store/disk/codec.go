@@ -126,14 +126,18 @@ func (d *decoder) qos(flags byte) uint8 {
 const (
 	sessionBound  = 1
 	sessionOnline = 2
+	sessionKind   = 4 // the principal's kind follows; without, it is empty
 )
 
 // appendSession encodes a session without its will.
 func appendSession(b []byte, s *store.Session) []byte {
-	b = append(b, layout, bit(s.Bound, sessionBound)|bit(s.Online, sessionOnline))
+	b = append(b, layout, bit(s.Bound, sessionBound)|bit(s.Online, sessionOnline)|bit(s.Kind != "", sessionKind))
 	b = appendBytes(b, s.ClientID)
 	b = appendBytes(b, s.Name)
 	b = appendBytes(b, s.Method)
+	if s.Kind != "" {
+		b = appendBytes(b, s.Kind)
+	}
 	b = binary.AppendUvarint(b, uint64(s.Expiry))
 	b = binary.AppendUvarint(b, s.Sent)
 	b = binary.AppendVarint(b, int64(s.WillAt))
@@ -142,11 +146,14 @@ func appendSession(b []byte, s *store.Session) []byte {
 
 func decodeSession(id store.SessionID, v []byte) (*store.Session, error) {
 	d := newDecoder(v)
-	flags := d.flags(sessionBound | sessionOnline)
+	flags := d.flags(sessionBound | sessionOnline | sessionKind)
 	s := &store.Session{ID: id, Bound: flags&sessionBound != 0, Online: flags&sessionOnline != 0}
 	s.ClientID = d.text()
 	s.Name = string(d.bytes(maxBytes))
 	s.Method = string(d.bytes(maxBytes))
+	if flags&sessionKind != 0 {
+		s.Kind = string(d.bytes(maxBytes))
+	}
 	s.Expiry = uint32(d.uint(math.MaxUint32))
 	s.Sent = d.uint(math.MaxUint64)
 	s.WillAt = time.Duration(d.int())
