@@ -1,0 +1,126 @@
+package enroll
+
+import (
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/sealmq/sealmq/identity"
+	"github.com/sealmq/sealmq/pki"
+	"github.com/sealmq/sealmq/registry"
+)
+
+// holder is the device whose certificate the client has shown, with its state if that is known.
+func (s *Service) holder(j *job) (id string, state registry.State, err error) {
+	if j.Cert != nil {
+		id, state, err = s.Factory(j.Cert)
+		if !errors.Is(err, errNotFactory) {
+			if err != nil {
+				r := reject(CodeDenied, err.Error())
+				r.Reason, r.Fix = "the factory certificate is not accepted", "have the operator look into the log"
+				return "", "", r
+			}
+			return id, state, nil
+		}
+	}
+	if j.Kind != string(pki.Device) {
+		r := reject(CodeDenied, "a renewal by no device")
+		r.Reason, r.Fix = "this takes a device's certificate", "connect with the certificate, or enrol with a claim"
+		return "", "", r
+	}
+	return j.Name, "", nil
+}
+
+// renew answers $pki/renew/request.
+func (s *Service) renew(j *job) (*identity.Issued, error) {
+	id, state, err := s.holder(j)
+	if err != nil {
+		return nil, err
+	}
+	now := s.now()
+	if j.Cert != nil && now.After(j.Cert.NotAfter) && now.Sub(j.Cert.NotAfter) > s.o.Grace {
+		return nil, reject(CodeExpired, "its certificate ended at "+j.Cert.NotAfter.UTC().Format(time.RFC3339))
+	}
+	if state == registry.Pending {
+		r := rejectFor(CodeNotActive, approvalRetry, "device "+id+" is pending")
+		r.Reason, r.Fix = "the device waits for approval by an operator", "ask again later"
+		return nil, r
+	}
+	_, csr, err := parseEnrol(j.Payload)
+	if err != nil {
+		return nil, rejectBecause(err)
+	}
+	a, err := newAsk(id, csr, nil, "renewal by "+clip(j.Addr))
+	if err != nil {
+		return nil, err
+	}
+	defer s.one(id).Unlock()
+	if d, ok := s.o.Registry.Get(id); ok {
+		if out := s.answers.get(id, a.spki, &d, now); out != nil && serialOf(out) != j.Serial && d.State == registry.Active {
+			return out, nil
+		}
+	}
+	var wait time.Duration
+	s.renewals.with(id, func(h *hourly) { wait = h.take(now, s.o.Config.RenewalsPerHour) })
+	if wait > 0 {
+		return nil, rejectFor(CodeSlowDown, wait, "device "+id+" renews too often")
+	}
+	return s.issueKnown(a)
+}
+
+// sawRoots answers $pki/cacerts/seen, when an answer is asked for.
+func (s *Service) sawRoots(j *job) {
+	id, _, err := s.holder(j)
+	if err != nil {
+		s.refuse(j, rejection(err))
+		return
+	}
+	roots, err := parseSeen(j.Payload)
+	if err != nil {
+		s.refuse(j, rejectBecause(err))
+		return
+	}
+	s.o.Identity.SawRoots(id, roots)
+	s.log(j, slog.LevelDebug, "device has roots", slog.Int("roots", len(roots)))
+	if j.respond != "" {
+		s.send(j, "accepted", encode(struct {
+			Status string `json:"status"`
+		}{"accepted"}))
+	}
+}
+
+// Subscribed answers a subscription to AdviceTopic, r.Topic being the filter, if the certificate that the client has shown
+// is due. It never blocks.
+func (s *Service) Subscribed(r *Request) {
+	switch r.Topic {
+	case AdviceTopic, "$pki/renew/+", "$pki/renew/#", "$pki/+/advice", "$pki/#":
+		s.enqueue(&job{Request: r, what: action{op: opAdvise}, from: network(r.Addr)}) // one that is lost comes with the next connection
+	}
+}
+
+func (s *Service) advise(j *job) {
+	if j.Kind != string(pki.Device) {
+		return
+	}
+	d, _ := s.o.Registry.Get(j.Name)
+	for _, c := range d.Certificates {
+		if c.Serial != j.Serial {
+			continue
+		}
+		if payload, due := Advice(c.NotBefore, c.NotAfter, s.now()); due {
+			s.log(j, slog.LevelInfo, "device told to renew its certificate", slog.Time("ends", c.NotAfter))
+			j.Reply(AdviceTopic, payload, jsonProperties())
+		}
+		return
+	}
+}
+
+// Advice is the message for AdviceTopic, JSON, that tells a device when to renew its certificate, and whether that is due:
+// it is sent then.
+func Advice(notBefore, notAfter, now time.Time) (payload []byte, due bool) {
+	at := identity.RenewAt(notBefore, notAfter)
+	return encode(struct {
+		RenewAt  time.Time `json:"renew_at"`
+		NotAfter time.Time `json:"not_after"`
+	}{at.UTC().Truncate(time.Second), notAfter.UTC()}), !now.Before(at)
+}
