@@ -68,6 +68,7 @@ type Manager struct {
 	answers *answers
 	issuer  *issuer
 	sites   map[string]*site
+	byIP    bool          // addresses are among the names
 	slots   chan struct{} // of attempts
 
 	mu      sync.Mutex
@@ -114,6 +115,7 @@ func New(cfg Config, o Options) (*Manager, error) {
 	}
 	for _, n := range m.cfg.Names {
 		m.sites[n] = &site{name: n, forced: make(chan chan error)}
+		m.byIP = m.byIP || net.ParseIP(n) != nil
 	}
 	return m, nil
 }
@@ -168,7 +170,7 @@ func (m *Manager) Names() []string { return slices.Sorted(slices.Values(m.cfg.Na
 // none. It returns false for other names, and while there is no certificate that is valid: another one is needed then.
 func (m *Manager) Get(hello *tls.ClientHelloInfo) (*tls.Certificate, bool) {
 	name := hello.ServerName
-	if name == "" && hello.Conn != nil {
+	if name == "" && m.byIP && hello.Conn != nil {
 		if a, ok := hello.Conn.LocalAddr().(*net.TCPAddr); ok {
 			name = a.AddrPort().Addr().Unmap().String()
 		}

@@ -31,7 +31,10 @@ const (
 	valueHeader  = 1 + 8 // version, time of writing in milliseconds since 1970
 )
 
-var errDamaged = errors.New("the record is damaged")
+var (
+	errDamaged = errors.New("the record is damaged")
+	errRead    = errors.New("the store cannot be read")
+)
 
 // storage is a certmagic.Storage in the store's records: a key is the record acme/KEY. Its locks are of this process, which
 // is the only one that has the store.
@@ -50,7 +53,7 @@ func newStorage(s Store, now func() time.Time) *storage {
 }
 
 func checkKey(key string) error {
-	if key == "" || len(prefix)+len(key) > store.MaxRecordKey || key[0] == '/' || path.Clean(key) != key || strings.HasPrefix(key, "..") {
+	if key == "" || len(prefix)+len(key) > store.MaxRecordKey || key[0] == '/' || path.Clean(key) != key || key == "." || key == ".." || strings.HasPrefix(key, "../") {
 		return fmt.Errorf("key %.100q: %w", key, fs.ErrInvalid)
 	}
 	return nil
@@ -107,7 +110,7 @@ func (s *storage) read(ctx context.Context, p string, fn func(e entry, err error
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	return s.s.Records(prefix+p, func(key string, b []byte) bool {
+	err := s.s.Records(prefix+p, func(key string, b []byte) bool {
 		e := entry{key: strings.TrimPrefix(key, prefix)}
 		if len(b) < valueHeader || b[0] != valueVersion || len(b) > valueHeader+maxValue {
 			return fn(e, fmt.Errorf("%w: %d bytes", errDamaged, len(b)))
@@ -116,6 +119,10 @@ func (s *storage) read(ctx context.Context, p string, fn func(e entry, err error
 		e.value = b[valueHeader:]
 		return fn(e, nil)
 	})
+	if err != nil {
+		return fmt.Errorf("%w: %w", errRead, err)
+	}
+	return nil
 }
 
 // load returns the entry of exactly this key, its value copied.
