@@ -103,8 +103,11 @@ func newBench(t testing.TB, c Config) *bench {
 // open makes, or makes anew, what a server has of its folder and its store.
 func (b *bench) open(c Config) {
 	b.t.Helper()
-	log := slog.New(slog.NewTextHandler(b.log, nil))
-	cfg := pki.Config{Now: b.now}
+	log := slog.New(slog.DiscardHandler)
+	if b.log != nil {
+		log = slog.New(slog.NewTextHandler(b.log, nil))
+	}
+	cfg := pki.Config{Now: b.now, Keys: pki.KeyOptions{Work: 10}}
 	folder, _, err := pki.InitFolder(b.dir, cfg)
 	if err != nil {
 		b.t.Fatal(err)

@@ -21,12 +21,19 @@ type KeyOptions struct {
 	Passphrase Passphrase
 	// Timeout bounds one run of a signing program; 10 s when zero.
 	Timeout time.Duration
+	// Work is the cost of keys that are encrypted here, the logarithm of
+	// scrypt's N: 10 to 20, and 17 when zero, which takes 128 MiB and half a second.
+	Work int
 }
 
 func (o KeyOptions) withDefaults() KeyOptions {
 	if o.Timeout <= 0 {
 		o.Timeout = 10 * time.Second
 	}
+	if o.Work == 0 {
+		o.Work = sealWork
+	}
+	o.Work = min(max(o.Work, minSealWork), maxSealWork)
 	return o
 }
 
@@ -144,45 +151,6 @@ func PassphraseFromFile(path string) Passphrase {
 	}
 }
 
-// SealKeyFile encrypts a plain key file in place with a passphrase.
-func SealKeyFile(path string, phrase []byte) error {
-	b, err := readSecret(path)
-	if err != nil {
-		return err
-	}
-	if isSealed(b) {
-		return fmt.Errorf("encrypt %s: it is encrypted already", path)
-	}
-	if _, err := ParseKey(b); err != nil {
-		return fmt.Errorf("encrypt %s: %w", path, err)
-	}
-	sealed, err := seal(b, phrase)
-	if err != nil {
-		return fmt.Errorf("encrypt %s: %w", path, err)
-	}
-	return writeAtomic(path, sealed, 0o600)
-}
-
-// UnsealKeyFile replaces an encrypted key file by a plain one.
-func UnsealKeyFile(path string, phrase []byte) error {
-	b, err := readSecret(path)
-	if err != nil {
-		return err
-	}
-	if !isSealed(b) {
-		return fmt.Errorf("decrypt %s: it is not encrypted", path)
-	}
-	plain, err := unseal(b, phrase)
-	if err != nil {
-		return fmt.Errorf("decrypt %s: %w", path, err)
-	}
-	defer clear(plain)
-	if _, err := ParseKey(plain); err != nil {
-		return fmt.Errorf("decrypt %s: %w", path, err)
-	}
-	return writeAtomic(path, plain, 0o600)
-}
-
 // newKeyFile makes the key of the CA name in the folder dir: a key of its own,
 // encrypted when the configuration says so, or the reference that it gives.
 func newKeyFile(dir, name string, cfg Config) (crypto.Signer, error) {
@@ -222,7 +190,7 @@ func writeKey(path string, key crypto.Signer, cfg Config) error {
 		if err != nil {
 			return fmt.Errorf("encrypt %s: passphrase: %w", path, err)
 		}
-		if b, err = seal(b, phrase); err != nil {
+		if b, err = sealCost(b, phrase, cfg.Keys.Work); err != nil {
 			return fmt.Errorf("encrypt %s: %w", path, err)
 		}
 	}

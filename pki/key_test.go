@@ -7,11 +7,14 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
+	"filippo.io/age/armor"
 	"pgregory.net/rapid"
 )
 
@@ -114,7 +117,7 @@ func TestOpenKey(t *testing.T) {
 	}
 }
 
-// What age's own program writes is read, and the other way round.
+// A key file is encrypted and decrypted in place, by nobody without the passphrase.
 func TestSealKeyFile(t *testing.T) {
 	key, plain := plainKey(t)
 	path := writeFile(t, filepath.Join(t.TempDir(), "k"), plain, 0o600)
@@ -122,7 +125,7 @@ func TestSealKeyFile(t *testing.T) {
 	if err := UnsealKeyFile(path, phrase); err == nil {
 		t.Error("a plain file was decrypted")
 	}
-	if err := SealKeyFile(path, phrase); err != nil {
+	if err := sealKeyFile(path, phrase, minSealWork); err != nil {
 		t.Fatal(err)
 	}
 	b, err := os.ReadFile(path)
@@ -147,6 +150,69 @@ func TestSealKeyFile(t *testing.T) {
 	}
 	if b, _ := os.ReadFile(path); string(b) != string(plain) {
 		t.Error("it is not as before")
+	}
+}
+
+// The cost, unless said otherwise, is the one that DESIGN.md and the handbook name.
+func TestSealWork(t *testing.T) {
+	_, plain := plainKey(t)
+	path := writeFile(t, filepath.Join(t.TempDir(), "k"), plain, 0o600)
+	if err := SealKeyFile(path, []byte("correct horse")); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer text.Close()
+	head := make([]byte, 100)
+	if _, err := io.ReadFull(armor.NewReader(text), head); err != nil || !regexp.MustCompile(`\n-> scrypt \S+ 17\n`).Match(head) {
+		t.Errorf("%q %v", head, err)
+	}
+	for work, want := range map[int]int{0: 17, 1: 10, 12: 12, 99: 20} {
+		if got := (KeyOptions{Work: work}).withDefaults().Work; got != want {
+			t.Errorf("%d became %d", work, got)
+		}
+	}
+}
+
+// All key files of a folder are encrypted at once, those that are encrypted or elsewhere are left alone.
+func TestEncryptKeys(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "ca")
+	if _, err := Create(dir, Config{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := Announce(dir, Announcement{}, Config{}); err != nil {
+		t.Fatal(err)
+	}
+	program := []byte("exec: /bin/sign\n")
+	if err := os.WriteFile(filepath.Join(dir, "root.key"), program, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := sealKeyFile(filepath.Join(dir, "broker.key"), []byte("other"), minSealWork); err != nil {
+		t.Fatal(err)
+	}
+	_, err := EncryptKeys(dir, Config{})
+	wantError(t, err, "no passphrase")
+	cfg := Config{Keys: KeyOptions{Passphrase: given("correct horse"), Work: minSealWork}}
+	for _, want := range []int{4, 0} {
+		if done, err := EncryptKeys(dir, cfg); err != nil || len(done) != want {
+			t.Errorf("%q %v", done, err)
+		}
+	}
+	done, err := DecryptKeys(dir, cfg)
+	wantError(t, err, "wrong passphrase")
+	if len(done) != 0 {
+		t.Error(done)
+	}
+	if err := UnsealKeyFile(filepath.Join(dir, "broker.key"), []byte("other")); err != nil {
+		t.Fatal(err)
+	}
+	if done, err = DecryptKeys(dir, cfg); err != nil || len(done) != 4 {
+		t.Errorf("%q %v", done, err)
+	}
+	if b, err := os.ReadFile(filepath.Join(dir, "root.key")); err != nil || string(b) != string(program) {
+		t.Errorf("%q %v", b, err)
 	}
 }
 
@@ -177,11 +243,8 @@ func TestPassphraseSources(t *testing.T) {
 
 // A whole CA with encrypted keys: made, opened, used; without the passphrase it does not open.
 func TestSealedAuthority(t *testing.T) {
-	if testing.Short() {
-		t.Skip("scrypt takes seconds")
-	}
 	dir := filepath.Join(t.TempDir(), "ca")
-	cfg := Config{Seal: true, Keys: KeyOptions{Passphrase: given("correct horse")}}
+	cfg := Config{Seal: true, Keys: KeyOptions{Passphrase: given("correct horse"), Work: minSealWork}}
 	if _, err := Create(dir, Config{Seal: true}); !errors.Is(err, ErrLocked) {
 		t.Errorf("no passphrase: %v", err)
 	}

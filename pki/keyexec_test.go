@@ -30,6 +30,8 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
+	// Under the race detector the programs would sleep for a second at their end.
+	os.Setenv("GORACE", "atexit_sleep_ms=10")
 	os.Exit(m.Run())
 }
 

@@ -13,7 +13,8 @@ import (
 const (
 	// sealWork is the logarithm of scrypt's cost: 128 MiB of memory and about
 	// half a second, which the smallest machine that runs a broker can afford.
-	sealWork = 17
+	sealWork    = 17
+	minSealWork = 10
 	// maxSealWork bounds what a file may ask for: 1 GiB.
 	maxSealWork = 20
 
@@ -25,9 +26,7 @@ func isSealed(b []byte) bool {
 	return bytes.HasPrefix(bytes.TrimLeft(b, " \t\r\n"), []byte(armor.Header)) || bytes.HasPrefix(b, []byte(ageIntro))
 }
 
-// seal encrypts b with a passphrase, as `age -p -a` does.
-func seal(b, phrase []byte) ([]byte, error) { return sealCost(b, phrase, sealWork) }
-
+// sealCost encrypts b with a passphrase, as `age -p -a` does.
 func sealCost(b, phrase []byte, work int) ([]byte, error) {
 	if err := checkPassphrase(phrase); err != nil {
 		return nil, err

@@ -182,10 +182,10 @@ func (r *Registry) judge(e *entry, serial *[serialSize]byte, spki *[keySize]byte
 // and allocates nothing.
 func (r *Registry) Standing(kind pki.Kind, name, serial string, spki [32]byte) Verdict {
 	var buf [idBuffer]byte
-	if len(name) > len(buf)-len(operatorPrefix) {
-		return Verdict{Decision: Allow} // no id is as long
+	var e *entry
+	if len(name) <= len(buf)-len(operatorPrefix) { // no id is longer
+		e = r.index.getBytes(append(append(buf[:0], prefixOf(kind)...), name...))
 	}
-	e := r.index.getBytes(append(append(buf[:0], prefixOf(kind)...), name...))
 	number, ok := readSerial(serial)
 	switch {
 	case e == nil && (!ok || !r.o.Strict && kind != pki.Claim):

@@ -1,0 +1,231 @@
+package identity
+
+import (
+	"bytes"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sealmq/sealmq/pki"
+)
+
+// parse reads a list that the CA in force has signed.
+func (b *bench) parse(der []byte) *x509.RevocationList {
+	b.t.Helper()
+	list, err := x509.ParseRevocationList(der)
+	if err == nil {
+		err = list.CheckSignatureFrom(b.CA().DeviceCAs()[0])
+	}
+	b.do(err)
+	return list
+}
+
+// listed are the serials of the list in force.
+func (b *bench) listed() (serials []string) {
+	der, _ := b.CRL()
+	for _, e := range b.parse(der).RevokedCertificateEntries {
+		serials = append(serials, fmt.Sprint(serialOf(e.SerialNumber), " ", pki.Reason(e.ReasonCode)))
+	}
+	return serials
+}
+
+// Whatever ends a certificate is in the list and in its file within a moment, once for many.
+func TestCRL(t *testing.T) {
+	b := newBench(t, Config{})
+	var all []string
+	for i := range 50 {
+		b.device(fmt.Sprint("d", i))
+		all = append(all, fmt.Sprint("d", i))
+	}
+	leaf := b.device("one")
+	if got := b.listed(); len(got) != 0 {
+		t.Error(got)
+	}
+	b.run()
+	b.do(b.reg.RevokeCertificate(b.ctx, serialOf(leaf.SerialNumber), pki.KeyCompromise))
+	until(t, "it is listed", func() bool { return fmt.Sprint(b.listed()) == "["+serialOf(leaf.SerialNumber)+" key-compromise]" })
+	before, _ := b.CRL()
+	first := b.parse(before).Number.Uint64()
+	for _, id := range all {
+		b.do(b.reg.Revoke(b.ctx, pki.Unspecified, id))
+	}
+	until(t, "all are listed", func() bool { return len(b.listed()) == 51 })
+	der, next := b.CRL()
+	if n := b.parse(der).Number.Uint64() - first; n == 0 || n > 50 {
+		t.Errorf("%d lists for 50 revocations", n)
+	}
+	if !next.Equal(b.now().Add(24 * time.Hour)) {
+		t.Error(next)
+	}
+	until(t, "it is written", func() bool {
+		file, err := os.ReadFile(b.file("crl/device.crl"))
+		return err == nil && bytes.Equal(file, der)
+	})
+	if fi, err := os.Stat(b.file("crl/device.crl")); err != nil || fi.Mode().Perm() != 0o644 {
+		t.Error(fi.Mode(), err)
+	}
+}
+
+// A list is replaced when half of its life is over, and never with a number that was used, whatever the clock says.
+func TestCRLNumbers(t *testing.T) {
+	b := newBench(t, Config{})
+	last := uint64(0)
+	next := func(what string, grows bool) {
+		t.Helper()
+		b.Settle()
+		der, _ := b.CRL()
+		n := b.parse(der).Number.Uint64()
+		if n < last || grows == (n == last) {
+			t.Errorf("%s: number %d after %d", what, n, last)
+		}
+		last = n
+	}
+	next("first", true)
+	if want := uint64(start.UnixMilli()); last != want {
+		t.Errorf("number %d, want %d", last, want)
+	}
+	b.advance(11 * time.Hour)
+	next("before half of its life", false)
+	b.advance(time.Hour)
+	next("at half of its life", true)
+	b.advance(-10 * time.Hour)
+	next("the clock was set back", true)
+	next("nothing happens", false)
+	b.advance(-time.Hour)
+	b.open(Config{})
+	next("after a restart with an earlier clock", true)
+	b.advance(24 * time.Hour)
+	b.open(Config{})
+	next("after a restart", true)
+	b.do(os.WriteFile(b.file("crl/device-0.crl"), []byte("no list"), 0o600))
+	b.open(Config{})
+	next("beside a file that is damaged", true)
+	if _, err := os.Stat(b.file("crl/device-0.crl")); err == nil {
+		t.Error("the file of a CA that is gone stays")
+	}
+}
+
+// What cannot be signed leaves the old list, is told once, and is done when it can.
+func TestCRLTrouble(t *testing.T) {
+	b := newBench(t, Config{})
+	b.Settle()
+	old, _ := b.CRL()
+	good := b.now()
+	b.advance(-2 * 365 * 24 * time.Hour) // no clock to sign with
+	b.log.take()
+	for range 3 {
+		b.lists.changed()
+		b.Settle()
+	}
+	if der, _ := b.CRL(); !bytes.Equal(der, old) {
+		t.Error("the old list is gone")
+	}
+	if all := b.Trouble(); len(all) != 1 || !strings.Contains(all[0], "the revocation list is not renewed") {
+		t.Error(all)
+	}
+	if log := b.log.take(); strings.Count(log, "not renewed") != 1 {
+		t.Error(log)
+	}
+	b.clock.Store(good.Add(time.Minute).UnixNano())
+	b.Settle()
+	if der, _ := b.CRL(); bytes.Equal(der, old) || len(b.Trouble()) != 0 {
+		t.Error("there is no new list", b.Trouble())
+	}
+	// A list that cannot be written is in force nevertheless.
+	b.do(os.RemoveAll(b.file("crl")))
+	b.do(os.WriteFile(b.file("crl"), nil, 0o600))
+	before, _ := b.CRL()
+	b.advance(time.Minute)
+	b.lists.changed()
+	b.Settle()
+	if der, _ := b.CRL(); bytes.Equal(der, before) || len(b.Trouble()) != 1 {
+		t.Error(b.Trouble())
+	}
+}
+
+// The lists and the CA are served with what caches need.
+func TestHandler(t *testing.T) {
+	b := newBench(t, Config{})
+	b.do(b.reg.RevokeCertificate(b.ctx, serialOf(b.device("d").SerialNumber), pki.Unspecified))
+	h := b.Handler()
+	get := func(method, path, tag string) *httptest.ResponseRecorder {
+		r := httptest.NewRequest(method, path, nil)
+		if tag != "" {
+			r.Header.Set("If-None-Match", tag)
+		}
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		return w
+	}
+	w := get("GET", "/pki/device.crl", "")
+	if w.Code != 200 || w.Header().Get("Content-Type") != "application/pkix-crl" || w.Header().Get("Cache-Control") != "public, max-age=60" {
+		t.Error(w.Code, w.Header())
+	}
+	if list := b.parse(w.Body.Bytes()); len(list.RevokedCertificateEntries) != 1 {
+		t.Error(list.RevokedCertificateEntries)
+	}
+	if again := get("GET", "/pki/device.crl", w.Header().Get("ETag")); again.Code != http.StatusNotModified {
+		t.Error(again.Code)
+	}
+	b.advance(time.Second)
+	b.do(b.reg.RevokeCertificate(b.ctx, serialOf(b.device("e").SerialNumber), pki.Unspecified))
+	b.Settle()
+	if again := get("GET", "/pki/device.crl", w.Header().Get("ETag")); again.Code != 200 {
+		t.Error(again.Code)
+	}
+	w = get("GET", "/pki/ca.pem", "")
+	if w.Code != 200 || w.Body.String() != string(b.CA().RootPEM()) || w.Header().Get("ETag") == "" {
+		t.Error(w.Code, w.Body)
+	}
+	for path, want := range map[string]int{"/pki/broker.crl": 404, "/pki/device": 404, "/pki/": 404, "/pki/../ca/root.key": 307, "/": 404} {
+		if w := get("GET", path, ""); w.Code != want && w.Code != 301 {
+			t.Errorf("%s: %d", path, w.Code)
+		}
+	}
+	if w := get("POST", "/pki/device.crl", ""); w.Code != http.StatusMethodNotAllowed {
+		t.Error(w.Code)
+	}
+	if w := get("HEAD", "/pki/"+listName(b.CA().DeviceCAs()[0])+".crl", ""); w.Code != 200 || w.Body.Len() != 0 {
+		t.Error(w.Code)
+	}
+}
+
+// A service needs its parts, and a life that a certificate can have.
+func TestNew(t *testing.T) {
+	b := newBench(t, Config{})
+	if _, err := New(Options{Registry: b.reg}); err == nil {
+		t.Error("no folder")
+	}
+	if _, err := New(Options{Registry: b.reg, Folder: b.Folder(), Config: Config{Life: time.Second}}); err == nil {
+		t.Error("a second's life")
+	}
+	if err := errors.Unwrap(&hinted{errFull, "x"}); err != errFull {
+		t.Error(err)
+	}
+}
+
+// A CA that ends is told in the log, and is a trouble when it ends soon.
+func TestWarn(t *testing.T) {
+	b := newBench(t, Config{})
+	b.advance(4 * 365 * 24 * time.Hour)
+	b.log.take()
+	b.warn()
+	if log := b.log.take(); strings.Count(log, "sealmq ca renew") != 2 || len(b.Trouble()) != 0 {
+		t.Error(log, b.Trouble())
+	}
+	b.advance(340 * 24 * time.Hour)
+	b.warn()
+	if len(b.Trouble()) != 2 {
+		t.Error(b.Trouble())
+	}
+	names, err := b.RenewIssuing(b.ctx, false)
+	if err != nil || len(names) != 2 || len(b.Trouble()) != 0 || b.changed.Load() != 1 {
+		t.Error(names, err, b.Trouble(), b.changed.Load())
+	}
+}
