@@ -1,117 +1,119 @@
 package sealmq
 
 import (
-	"crypto/tls"
 	"crypto/x509"
-	"errors"
-	"fmt"
-	"sync/atomic"
 	"time"
 
+	"github.com/sealmq/sealmq/certs"
 	"github.com/sealmq/sealmq/pki"
 	"github.com/sealmq/sealmq/transport"
 )
 
-// certificates is what one listener shows and trusts, replaced as a whole.
-type certificates struct {
-	current atomic.Pointer[material]
-}
-
-type material struct {
-	server  *tls.Certificate
-	clients *x509.CertPool // nil: none is asked for
-	own     bool           // server comes from our own CA, which renews it
-}
-
-func (c *certificates) GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
-	return c.current.Load().server, nil
-}
-
-func (c *certificates) ClientCAs() *x509.CertPool { return c.current.Load().clients }
-
-// ownCA reports whether a listener needs anything of the data folder's CA.
-func ownCA(l Listener) bool {
-	return !l.Plain && (l.Certificate == "" || l.ClientCA == "" && l.ClientCertificates != transport.None)
-}
-
-// prepare loads what every listener of cfg needs, opening no socket and
-// changing nothing that is in use.
-func (s *Server) prepare(cfg Config) ([]*listener, error) {
-	var (
-		server *tls.Certificate
-		own    *x509.CertPool
-	)
+// specs say what the listeners of cfg show and trust, but those without TLS.
+func (s *Server) specs(cfg Config) []certs.Spec {
+	var out []certs.Spec
 	for _, l := range cfg.Listeners {
-		if !ownCA(l) || server != nil {
+		if l.Plain {
 			continue
 		}
-		if s.folder == nil {
-			f, created, err := pki.InitFolder(cfg.Data, pki.Config{})
-			if err != nil {
-				return nil, err
+		spec := certs.Spec{Name: l.Name, Enroll: l.Enroll, Stale: pki.Stale(l.CRLStale), CRLs: l.ClientCRL}
+		if l.Certificate != "" {
+			spec.Pairs = []certs.Pair{{Cert: l.Certificate, Key: l.Key}}
+			for i, file := range l.MoreCertificates {
+				spec.Pairs = append(spec.Pairs, certs.Pair{Cert: file, Key: l.MoreKeys[i]})
 			}
-			if created {
-				s.log.Info("certificate authority made", "folder", cfg.Data, "sha256", pki.Fingerprint(f.CA().Root()))
+		}
+		if l.ACME {
+			spec.Source = s.acme
+		}
+		if l.ClientCertificates != transport.None {
+			spec.TrustOwn = l.ClientCA == "" || l.OwnClients
+			if l.ClientCA != "" {
+				spec.ClientCAs = []string{l.ClientCA}
 			}
-			s.folder = f
 		}
-		var err error
-		if server, err = s.ownServer(cfg); err != nil {
-			return nil, err
+		if spec.TrustOwn {
+			spec.Factory = s.factories
 		}
-		if _, err := s.folder.Operator(); err != nil {
-			return nil, err
+		if f := s.fleet.Load(); f != nil {
+			spec.Grace = f.identity.Grace()
 		}
-		own = s.folder.CA().ClientCAs()
+		out = append(out, spec)
 	}
-	var (
-		out  []*listener
-		errs []error
-	)
+	return out
+}
+
+// factories are the CAs of devices' makers.
+func (s *Server) factories() []*x509.Certificate {
+	fleet := s.fleet.Load()
+	if fleet == nil {
+		return nil
+	}
+	var out []*x509.Certificate
+	for _, f := range fleet.enroll.Factories() {
+		out = append(out, f.CA)
+	}
+	return out
+}
+
+// needsCA reports whether any listener needs our own CA.
+func needsCA(cfg Config) bool {
 	for _, l := range cfg.Listeners {
-		m, err := load(l, server, own)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("listener %s: %w", l.Name, err))
-			continue
-		}
-		out = append(out, newListener(l, m))
-	}
-	return out, errors.Join(errs...)
-}
-
-func load(l Listener, server *tls.Certificate, own *x509.CertPool) (*material, error) {
-	if l.Plain {
-		return nil, nil
-	}
-	m := &material{server: server, clients: own, own: true}
-	var err error
-	if l.Certificate != "" {
-		m.own = false
-		if m.server, err = pki.LoadServer(l.Certificate, l.Key, time.Now()); err != nil {
-			return nil, err
+		if !l.Plain && (l.Certificate == "" || l.ClientCertificates != transport.None && (l.ClientCA == "" || l.OwnClients)) {
+			return true
 		}
 	}
-	switch {
-	case l.ClientCertificates == transport.None:
-		m.clients = nil
-	case l.ClientCA != "":
-		if m.clients, err = pki.LoadPool(l.ClientCA); err != nil {
-			return nil, err
+	return false
+}
+
+// openFolder opens or makes the CA of the data folder, and the operator's certificate.
+func (s *Server) openFolder(cfg Config) (*pki.Folder, error) {
+	f, created, err := pki.InitFolder(cfg.Data, pkiConfig(cfg))
+	if err != nil {
+		return nil, err
+	}
+	if created {
+		s.log.Info("certificate authority made", "folder", cfg.Data, "sha256", pki.Fingerprint(f.CA().Root()))
+	}
+	_, err = f.Operator()
+	return f, err
+}
+
+// prepare loads what every listener of cfg needs, opening no socket and changing nothing that is in use.
+func (s *Server) prepare(cfg Config) ([]*listener, *certs.Set, error) {
+	set, err := s.keeper.Plan(cfg.Hosts, s.specs(cfg))
+	if err != nil {
+		return nil, nil, err
+	}
+	var out []*listener
+	for _, l := range cfg.Listeners {
+		out = append(out, newListener(l, set.Listener(l.Name)))
+	}
+	return out, set, nil
+}
+
+// trustChanged ends what rests on trust that was: sessions of TLS at once, connections after a review.
+func (s *Server) trustChanged(name string) {
+	if live := s.live.Load(); live != nil { // not under mu: Reload holds it
+		for _, l := range *live {
+			if l.name == name {
+				l.ForgetSessions()
+			}
 		}
 	}
-	return m, nil
+	s.reviews.want()
 }
 
-func (s *Server) ownServer(cfg Config) (*tls.Certificate, error) {
-	cert, issued, err := s.folder.Server(cfg.Hosts...)
-	if issued && err == nil {
-		s.log.Info("server certificate issued", "until", cert.Leaf.NotAfter.Format(time.DateOnly), "names", cert.Leaf.DNSNames)
+// Folder is the data folder with the server's own CA; nil if no listener uses it.
+func (s *Server) Folder() *pki.Folder {
+	if f := s.fleet.Load(); f != nil {
+		return f.identity.Folder()
 	}
-	return cert, err
+	return nil
 }
 
-// renewals looks after the certificates of our own CA until the server ends.
-func (s *Server) renewals() {
+// operators renews the operator's certificate until the server ends.
+func (s *Server) operators() {
 	tick := time.NewTicker(time.Hour)
 	defer tick.Stop()
 	for {
@@ -119,32 +121,9 @@ func (s *Server) renewals() {
 		case <-s.stop.Done():
 			return
 		case <-tick.C:
-			s.renew()
 		}
-	}
-}
-
-func (s *Server) renew() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.folder == nil {
-		return
-	}
-	if _, err := s.folder.Operator(); err != nil {
-		s.log.Error("renew operator certificate", "error", err)
-	}
-	cert, err := s.ownServer(s.cfg)
-	if err != nil {
-		s.log.Error("renew server certificate", "error", err)
-		return
-	}
-	for _, l := range s.listeners {
-		if l.certs == nil {
-			continue
-		}
-		if m := *l.certs.current.Load(); m.own {
-			m.server = cert
-			l.certs.current.Store(&m)
+		if _, err := s.Folder().Operator(); err != nil {
+			s.log.Error("renew operator certificate", "error", err)
 		}
 	}
 }

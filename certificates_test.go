@@ -1,6 +1,7 @@
 package sealmq
 
 import (
+	"crypto/tls"
 	"log/slog"
 	"path/filepath"
 	"testing"
@@ -22,21 +23,25 @@ func TestRenewalReplacesTheCertificate(t *testing.T) {
 	defer s.Close()
 	certs := s.listeners[0].certs
 	shown := func() string {
-		c, err := certs.GetCertificate(nil)
+		c, err := certs.GetCertificate(&tls.ClientHelloInfo{})
 		if err != nil {
 			t.Fatal(err)
 		}
 		return c.Leaf.SerialNumber.String()
 	}
 	first, clients := shown(), certs.ClientCAs()
-	s.renew()
+	if err := s.keeper.Reload(); err != nil {
+		t.Fatal(err)
+	}
 	if shown() != first {
 		t.Error("a young certificate was replaced")
 	}
-	if err := s.folder.AddHosts([]string{"broker.lan"}); err != nil {
+	if err := s.Folder().AddHosts([]string{"broker.lan"}); err != nil {
 		t.Fatal(err)
 	}
-	s.renew()
+	if err := s.keeper.Reload(); err != nil {
+		t.Fatal(err)
+	}
 	if shown() == first {
 		t.Error("the certificate was not replaced")
 	}

@@ -12,15 +12,16 @@ import (
 
 	"github.com/sealmq/sealmq/auth"
 	"github.com/sealmq/sealmq/broker"
+	"github.com/sealmq/sealmq/certs"
 	"github.com/sealmq/sealmq/transport"
 )
 
 // listener accepts connections and hands them to the broker.
 type listener struct {
-	transport.Listener               // nil until listen
-	cfg                Listener      // guarded by Server.mu; the transport's part never changes
-	accepting          bool          // guarded by Server.mu
-	certs              *certificates // nil when plain
+	transport.Listener                 // nil until listen
+	cfg                Listener        // guarded by Server.mu; the transport's part never changes
+	accepting          bool            // guarded by Server.mu
+	certs              *certs.Listener // nil when plain
 	terms              atomic.Pointer[terms]
 }
 
@@ -29,29 +30,29 @@ type terms struct {
 	name           string
 	connectTimeout time.Duration
 	anonymous      bool
+	enroll         bool
 	limits         broker.Limits
 }
 
-func newListener(cfg Listener, m *material) *listener {
-	l := &listener{cfg: cfg}
-	if m != nil {
-		l.certs = new(certificates)
-		l.certs.current.Store(m)
+func newListener(cfg Listener, c *certs.Listener) *listener {
+	if cfg.Enroll {
+		cfg.Config.ClientCertificates = transport.Any
 	}
+	l := &listener{cfg: cfg, certs: c}
 	l.setTerms(cfg)
 	return l
 }
 
 func (l *listener) setTerms(cfg Listener) {
-	l.terms.Store(&terms{cfg.Name, cfg.ConnectTimeout, cfg.Anonymous, cfg.Limits})
+	l.terms.Store(&terms{cfg.Name, cfg.ConnectTimeout, cfg.Anonymous, cfg.Enroll, cfg.Limits})
 }
 
 func (l *listener) listen(log *slog.Logger) (err error) {
-	var certs transport.Certificates
+	var c transport.Certificates
 	if l.certs != nil {
-		certs = l.certs
+		c = l.certs
 	}
-	l.Listener, err = transport.Listen(l.cfg.Config, certs, log)
+	l.Listener, err = transport.Listen(l.cfg.Config, c, log)
 	return err
 }
 
@@ -97,7 +98,7 @@ func (s *Server) serve(l *listener, tc transport.Conn) {
 		s.refused(t.name, err)
 		return
 	}
-	conn := s.broker.NewConn(tc, peerOf(tc.Peer(), t.anonymous), t.limits)
+	conn := s.broker.NewConn(tc, l.peer(tc.Peer(), t), t.limits)
 	if err := tc.SetReadDeadline(time.Now().Add(t.connectTimeout)); err != nil {
 		tc.Close(false)
 		return
@@ -143,11 +144,11 @@ func (s *Server) refused(listener string, err error) {
 	s.log.Log(s.stop, level, what, append(attrs, "error", err)...)
 }
 
-func peerOf(p transport.Peer, anonymous bool) auth.Peer {
+func (l *listener) peer(p transport.Peer, t *terms) auth.Peer {
 	return auth.Peer{
-		Addr: p.Addr, Listener: p.Listener, Transport: p.Transport, Secure: p.Secure, Anonymous: anonymous,
+		Addr: p.Addr, Listener: p.Listener, Transport: p.Transport, Secure: p.Secure, Anonymous: t.anonymous,
 		SNI: p.SNI, ALPN: p.ALPN, TLSVersion: p.TLSVersion, CipherSuite: p.CipherSuite, Group: uint16(p.Group),
-		Cert: p.Cert,
+		Cert: p.Cert, Enrolment: t.enroll, Expired: p.Unverified && p.Cert != nil && l.certs.Expired(p.Cert),
 	}
 }
 

@@ -29,17 +29,32 @@ func (s *Server) Reload(cfg Config) error {
 	if err := s.fixed(cfg); err != nil {
 		return err
 	}
-	fresh, err := s.prepare(cfg)
+	if needsCA(cfg) && s.fleet.Load() == nil {
+		folder, err := s.openFolder(cfg)
+		if err != nil {
+			return err
+		}
+		if err := s.openFleet(cfg, folder); err != nil {
+			return err
+		}
+		if s.running {
+			s.tend(s.fleet.Load())
+		}
+	}
+	fresh, set, err := s.prepare(cfg)
 	if err != nil {
 		return err
 	}
 	if !s.open { // nothing to keep
+		set.Apply()
 		s.listeners, s.cfg = fresh, cfg
 		return nil
 	}
 	if err := s.swap(fresh); err != nil {
 		return err
 	}
+	s.show()
+	set.Apply()
 	s.cfg = cfg
 	if s.level != nil {
 		setLevel(s.level, cfg.Log)
@@ -61,6 +76,10 @@ func (s *Server) fixed(cfg Config) error {
 	restart("data", cfg.Data != s.cfg.Data)
 	restart("memory", cfg.Memory != s.cfg.Memory)
 	restart("store", cfg.Store != s.cfg.Store)
+	restart("ca", cfg.CA != s.cfg.CA)
+	restart("devices", cfg.Devices != s.cfg.Devices)
+	restart("enroll", cfg.Enroll != s.cfg.Enroll)
+	restart("acme", !reflect.DeepEqual(cfg.ACME, s.cfg.ACME))
 	restart("durable_wills", cfg.Broker.DurableWills != s.cfg.Broker.DurableWills)
 	restart("preauth_memory", cfg.Broker.PreAuthMemory != s.cfg.Broker.PreAuthMemory)
 	restart("outbound_memory", cfg.Broker.OutboundMemory != s.cfg.Broker.OutboundMemory)
@@ -125,9 +144,6 @@ func (s *Server) swap(fresh []*listener) error {
 	for _, p := range kept {
 		p.old.cfg = p.now.cfg
 		p.old.setTerms(p.now.cfg)
-		if p.old.certs != nil {
-			p.old.certs.current.Store(p.now.certs.current.Load())
-		}
 	}
 	for _, o := range gone {
 		o.close()

@@ -15,6 +15,7 @@ package sealmq
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -22,10 +23,13 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sealmq/sealmq/auth"
 	"github.com/sealmq/sealmq/broker"
+	"github.com/sealmq/sealmq/certs"
+	"github.com/sealmq/sealmq/certs/acme"
 	"github.com/sealmq/sealmq/config"
 	"github.com/sealmq/sealmq/control"
 	"github.com/sealmq/sealmq/mqtt"
@@ -33,6 +37,7 @@ import (
 	"github.com/sealmq/sealmq/store"
 	"github.com/sealmq/sealmq/store/disk"
 	"github.com/sealmq/sealmq/store/memory"
+	"github.com/sealmq/sealmq/transport"
 )
 
 // Config is the configuration of a server; zero fields have their defaults. It
@@ -48,12 +53,19 @@ const shutdownTimeout = 5 * time.Second
 
 // Server is a broker with its listeners. Make one with New.
 type Server struct {
-	log    *slog.Logger
-	level  *slog.LevelVar // nil with WithLog
-	folder *pki.Folder    // nil while no listener uses our own CA
-	store  store.Store
-	broker *broker.Broker
-	reload func() error // on request of the machine's owner; nil: not possible
+	log     *slog.Logger
+	level   *slog.LevelVar // nil with WithLog
+	store   store.Store    // of the broker
+	records store.Store    // of devices and ACME: store, or one beside it; nil while nobody needs any
+	broker  *broker.Broker
+	fleet   atomic.Pointer[fleet] // nil while no listener uses our own CA
+	acme    *acme.Manager         // nil if not configured
+	keeper  *certs.Keeper
+	reviews *reviews
+	roots   []byte       // as published last; review's own
+	reload  func() error // on request of the machine's owner; nil: not possible
+
+	live atomic.Pointer[[]named] // the listeners that are open
 
 	throttle throttle // of log lines about refused handshakes
 
@@ -100,31 +112,121 @@ func New(cfg Config, opts ...Option) (*Server, error) {
 		return nil, err
 	}
 	cfg = cfg.Effective()
-	o := options{auth: auth.Certificates{}}
+	s := &Server{cfg: cfg, failed: make(chan error, 1), reviews: newReviews()}
+	o := options{auth: auth.Certificates{Devices: devices{s}}}
 	for _, opt := range opts {
 		opt(&o)
 	}
-	s := &Server{cfg: cfg, log: o.log, reload: o.reload, failed: make(chan error, 1)}
+	s.log, s.reload = o.log, o.reload
 	if s.log == nil {
 		s.log, s.level = newLog(cfg.Log)
 	}
-	listeners, err := s.prepare(cfg)
-	if err != nil {
+	s.stop, s.cancel = context.WithCancel(context.Background())
+	if err := s.assemble(o); err != nil {
+		s.cancel()
+		s.closeStores()
 		return nil, err
 	}
-	s.listeners = listeners
+	return s, nil
+}
+
+// assemble opens what is kept and puts the parts on it: CA, store, broker, fleet, and last what listeners show.
+func (s *Server) assemble(o options) (err error) {
+	cfg := s.cfg
+	var folder *pki.Folder
+	if needsCA(cfg) {
+		if folder, err = s.openFolder(cfg); err != nil {
+			return err
+		}
+	}
 	if s.store, err = s.openStore(cfg); err != nil {
-		return nil, err
+		return err
 	}
 	bc := cfg.Broker
 	bc.Limits = untilConnected(cfg)
-	s.broker, err = broker.New(bc, broker.Options{Store: s.store, Auth: o.auth, Log: s.log, Version: "sealmq version " + Version()})
+	s.broker, err = broker.New(bc, broker.Options{
+		Store: s.store, Auth: o.auth, Log: s.log, Version: "sealmq version " + Version(),
+		Standing: devices{s}.standing, Service: enrolment{s}, Accepted: s.accepted,
+	})
 	if err != nil {
-		s.store.Close()
-		return nil, err
+		return err
 	}
-	s.stop, s.cancel = context.WithCancel(context.Background())
-	return s, nil
+	s.keeper = certs.New(certs.Options{
+		Data: cfg.Data, Folder: s.Folder, Log: s.log, TrustChanged: s.trustChanged,
+		Verify: func(leaf *x509.Certificate) error { _, err := devices{s}.Admit(leaf); return err },
+	})
+	if folder != nil {
+		if err := s.openFleet(cfg, folder); err != nil {
+			return err
+		}
+	}
+	if cfg.ACME.Enabled() {
+		if err := s.openRecords(cfg); err != nil {
+			return err
+		}
+		if s.acme, err = acme.New(cfg.ACME, acme.Options{Store: s.records, Log: s.log}); err != nil {
+			return err
+		}
+	}
+	listeners, set, err := s.prepare(cfg)
+	if err != nil {
+		return err
+	}
+	set.Apply()
+	s.listeners = listeners
+	s.broker.Review()
+	s.publishRoots()
+	return nil
+}
+
+// openFleet begins to know the devices of the CA in a folder.
+func (s *Server) openFleet(cfg Config, folder *pki.Folder) error {
+	if err := s.openRecords(cfg); err != nil {
+		return err
+	}
+	f, err := newFleet(cfg, folder, pkiConfig(cfg), s.records, s.log, func() { s.keeper.Wake(); s.reviews.want() })
+	if err != nil {
+		return err
+	}
+	f.watch = f.registry.Watch(s.reviews.changed)
+	s.fleet.Store(f)
+	return nil
+}
+
+// openRecords opens what devices and ACME are kept in: the store, but on disk also when the broker keeps nothing there.
+func (s *Server) openRecords(cfg Config) (err error) {
+	switch {
+	case s.records != nil:
+	case cfg.Memory:
+		s.records, err = openRecords(cfg, s.log, s.fatal)
+	default:
+		s.records = s.store
+	}
+	return err
+}
+
+// tend keeps the fleet going until the server ends. The caller holds mu.
+func (s *Server) tend(f *fleet) {
+	if f != nil {
+		s.tasks.Go(func() { f.identity.Run(s.stop) })
+		s.tasks.Go(s.operators)
+	}
+}
+
+// closeStores ends what works on the stores, and them.
+func (s *Server) closeStores() error {
+	if s.acme != nil {
+		s.acme.Close()
+	}
+	s.fleet.Load().close()
+	var err error
+	if s.records != nil && s.records != s.store {
+		err = s.records.Close()
+	}
+	if s.store != nil {
+		err = errors.Join(err, s.store.Close())
+	}
+	return err
 }
 
 // untilConnected are the limits of sessions in the store until their client connects, and comes to those of its listener:
@@ -147,12 +249,15 @@ func (s *Server) openStore(cfg Config) (store.Store, error) {
 	if err := os.MkdirAll(cfg.Data, 0o700); err != nil {
 		return nil, err
 	}
-	return disk.Open(dir, cfg.Store, disk.Options{Log: s.log, Fatal: func(err error) {
-		select {
-		case s.failed <- fmt.Errorf("the store cannot go on: %w", err):
-		default:
-		}
-	}})
+	return disk.Open(dir, cfg.Store, disk.Options{Log: s.log, Fatal: s.fatal})
+}
+
+// fatal ends the server since a store cannot go on.
+func (s *Server) fatal(err error) {
+	select {
+	case s.failed <- fmt.Errorf("the store cannot go on: %w", err):
+	default:
+	}
 }
 
 // StoreDir is the folder of the store in a data folder.
@@ -178,6 +283,7 @@ func (s *Server) Listen() error {
 		}
 	}
 	s.open = true
+	s.show()
 	for _, w := range s.cfg.Warnings() {
 		s.log.Warn(w)
 	}
@@ -186,6 +292,21 @@ func (s *Server) Listen() error {
 	}
 	s.openControl()
 	return nil
+}
+
+// show has trustChanged see the listeners in force. The caller holds mu.
+func (s *Server) show() {
+	var live []named
+	for _, l := range s.listeners {
+		live = append(live, named{l.Listener, l.cfg.Name})
+	}
+	s.live.Store(&live)
+}
+
+// named is an open listener with its name.
+type named struct {
+	transport.Listener
+	name string
 }
 
 // openControl answers on the control socket of the data folder, if there is a
@@ -229,7 +350,12 @@ func (s *Server) Run(ctx context.Context) error {
 	for _, l := range s.listeners {
 		s.accept(l)
 	}
-	s.tasks.Go(s.renewals)
+	s.tasks.Go(func() { s.keeper.Run(s.stop) })
+	s.tasks.Go(s.review)
+	s.tend(s.fleet.Load())
+	if s.acme != nil {
+		s.acme.Start(s.stop)
+	}
 	s.mu.Unlock()
 	var failed error
 	select {
@@ -264,7 +390,7 @@ func (s *Server) end() error {
 			err = errors.Join(err, l.wait(ctx))
 		}
 		s.tasks.Wait()
-		s.endErr = errors.Join(err, s.store.Close())
+		s.endErr = errors.Join(err, s.closeStores())
 		s.log.Info("stopped")
 	})
 	return s.endErr
@@ -288,13 +414,6 @@ func (s *Server) Config() Config {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.cfg
-}
-
-// Folder is the data folder with the server's own CA; nil if no listener uses it.
-func (s *Server) Folder() *pki.Folder {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.folder
 }
 
 func (s *Server) announce(l *listener) {

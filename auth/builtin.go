@@ -23,9 +23,17 @@ type Certificates struct {
 
 // Devices knows the identities behind certificates.
 type Devices interface {
-	// Admit says whether the holder of a certificate, whose chain was checked, gets in, and whether as one in quarantine.
-	// The peer is told the error's text, with the code of a *Refusal or else as not authorized. It must not block for long.
-	Admit(leaf *x509.Certificate) (restricted bool, err error)
+	// Admit says whether the holder of a certificate, whose chain was checked, gets in, and as whom. The peer is told the
+	// error's text, with the code of a *Refusal or else as not authorized. It must not block for long.
+	Admit(leaf *x509.Certificate) (Admission, error)
+}
+
+// Admission is how the holder of a certificate gets in. The zero value is the one that the certificate names, with all its
+// rights.
+type Admission struct {
+	Name, Kind string // of one whose certificate, of another CA, does not say it our way
+	Enrolment  bool   // for enrolment and renewal alone
+	Restricted bool   // as one in quarantine
 }
 
 // Authenticate implements Authenticator.
@@ -48,30 +56,37 @@ func (a Certificates) Authenticate(_ context.Context, c *Credentials) (*Principa
 func (a Certificates) holder(c *Credentials) (*Principal, error) {
 	cert := c.Peer.Cert
 	kind, id := Identity(cert)
-	switch {
-	case id == "" || strings.ContainsAny(id, "/+#\x00"):
-		return nil, &Refusal{mqtt.NotAuthorized, "the client certificate names no usable identity: a SAN URI urn:mqtts:…:device:ID or a common name without / + #"}
-	case c.Peer.Expired && (kind == "claim" || !c.Peer.Enrolment):
+	if c.Peer.Expired && (kind == "claim" || !c.Peer.Enrolment) {
 		return nil, &Refusal{mqtt.NotAuthorized, "the client certificate has ended"}
 	}
-	p := &Principal{Name: id, Method: "certificate", Kind: kind, Bound: kind != "operator" && kind != "claim", Cert: Identify(cert)}
-	if !c.Peer.Expired {
-		p.Until = cert.NotAfter
-	}
+	var how Admission
 	if a.Devices != nil {
 		var err error
-		if p.Restricted, err = a.Devices.Admit(cert); err != nil {
+		if how, err = a.Devices.Admit(cert); err != nil {
 			var no *Refusal
 			if errors.As(err, &no) {
 				return nil, no
 			}
 			return nil, &Refusal{mqtt.NotAuthorized, err.Error()}
 		}
+		if how.Name != "" {
+			kind, id = how.Kind, how.Name
+		}
+	}
+	if id == "" || strings.ContainsAny(id, "/+#\x00") {
+		return nil, &Refusal{mqtt.NotAuthorized, "the client certificate names no usable identity: a SAN URI urn:mqtts:…:device:ID or a common name without / + #"}
+	}
+	p := &Principal{
+		Name: id, Method: "certificate", Kind: kind, Bound: kind != "operator" && kind != "claim",
+		Cert: Identify(cert), Restricted: how.Restricted,
+	}
+	if !c.Peer.Expired {
+		p.Until = cert.NotAfter
 	}
 	switch {
 	case kind == "claim":
 		return p, p.enrol(c.ClientID)
-	case c.Peer.Enrolment:
+	case c.Peer.Enrolment, how.Enrolment:
 		p.Transient, p.Restricted, p.Policy = true, true, Renewing()
 	case p.Restricted:
 		p.Policy = Quarantine(id)

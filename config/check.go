@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/sealmq/sealmq/broker"
+	"github.com/sealmq/sealmq/certs"
 	"github.com/sealmq/sealmq/config/internal/bind"
 	"github.com/sealmq/sealmq/transport"
 )
@@ -22,11 +23,21 @@ func (c Config) problems(doc *bind.Document, read bind.Problems) bind.Problems {
 	p.read = read
 	p.join(broker.Config{PreAuthMemory: c.Broker.PreAuthMemory, OutboundMemory: c.Broker.OutboundMemory}.Validate())
 	p.in("limits").join(c.Broker.Limits.Validate())
+	p.in("acme").join(c.ACME.Validate())
+	if a := c.CA.PublishAddress; a != "" {
+		if _, _, err := net.SplitHostPort(a); err != nil {
+			p.in("ca").add("publish_address", "%q is not host:port", a)
+		}
+	}
 	log := p.in("log")
 	log.word("level", c.Log.Level, "debug", "info", "warn", "error")
 	log.word("format", c.Log.Format, "text", "json")
 	for i, l := range c.Listeners {
-		p.element("listener", i, l.Name).listener(l, c.Listeners[:i])
+		q := p.element("listener", i, l.Name)
+		q.listener(l, c.Listeners[:i])
+		if l.ACME && !c.ACME.Enabled() {
+			q.add("acme", "needs names: [acme] names = [\"broker.example.org\"]")
+		}
 	}
 	return *p.found
 }
@@ -68,14 +79,50 @@ func (p *place) listener(l Listener, before []Listener) {
 		if l.ClientCertificates != transport.None || p.is("client_certificates", "required") {
 			p.add("client_certificates", "there are none without TLS")
 		}
-		for key, file := range map[string]string{"certificate": l.Certificate, "key": l.Key, "client_ca": l.ClientCA} {
-			if file != "" {
-				p.add(key, "has no effect without TLS")
+		for _, o := range []struct {
+			key string
+			set bool
+		}{
+			{"certificate", l.Certificate != ""}, {"key", l.Key != ""}, {"more_certificates", len(l.MoreCertificates) > 0},
+			{"more_keys", len(l.MoreKeys) > 0}, {"acme", l.ACME}, {"client_ca", l.ClientCA != ""}, {"own_clients", l.OwnClients},
+			{"client_crl", len(l.ClientCRL) > 0}, {"enroll", l.Enroll},
+		} {
+			if o.set {
+				p.add(o.key, "has no effect without TLS")
 			}
 		}
 		return
 	}
-	if l.Anonymous && l.ClientCertificates == transport.Required {
+	if len(l.MoreCertificates) != len(l.MoreKeys) {
+		p.add("more_keys", "%d certificates need as many keys, not %d", len(l.MoreCertificates), len(l.MoreKeys))
+	}
+	if len(l.MoreCertificates) > 0 && l.Certificate == "" {
+		p.add("more_certificates", "needs a first one for all other names: certificate = \"FILE\"")
+	}
+	if l.OwnClients && l.ClientCA == "" {
+		p.add("own_clients", "has no effect without client_ca: clients of the server's own CA are accepted")
+	}
+	if len(l.ClientCRL) > 0 && l.ClientCA == "" {
+		p.add("client_crl", "has no effect without client_ca: the server keeps the list of its own CA itself")
+	}
+	for _, c := range l.ClientCRL {
+		if err := certs.CheckCRL(c); err != nil {
+			p.add("client_crl", "%v", err)
+		}
+	}
+	if l.Enroll {
+		if l.ClientCertificates != transport.Required {
+			p.add("client_certificates", "a listener for enrolment takes clients with any certificate, or none")
+		}
+		if l.ClientCA != "" {
+			p.add("client_ca", "a listener for enrolment is for devices of the server's own CA, and of their makers")
+		}
+		if l.Anonymous {
+			p.add("anonymous", "a listener for enrolment gives nothing else")
+		}
+		return
+	}
+	if l.Anonymous && l.ClientCertificates == transport.Required && !l.Enroll {
 		p.add("anonymous", "has no effect while client_certificates is required; say optional or none")
 	}
 	if l.ClientCA != "" && l.ClientCertificates == transport.None {

@@ -15,7 +15,10 @@ import (
 	"slices"
 
 	"github.com/sealmq/sealmq/broker"
+	"github.com/sealmq/sealmq/certs/acme"
 	"github.com/sealmq/sealmq/config/internal/bind"
+	"github.com/sealmq/sealmq/enroll"
+	"github.com/sealmq/sealmq/identity"
 	"github.com/sealmq/sealmq/store/disk"
 	"github.com/sealmq/sealmq/transport"
 )
@@ -42,6 +45,18 @@ type Config struct {
 	// Store says how the store on disk works.
 	Store disk.Config `toml:"store"`
 
+	// CA says how the server's own CA is reached, and where what it publishes is to be had.
+	CA CA `toml:"ca"`
+
+	// Devices says how long the certificates of devices live, and how they are renewed.
+	Devices identity.Config `toml:"devices"`
+
+	// Enroll says what devices may ask for that get their certificates over MQTT.
+	Enroll enroll.Config `toml:"enroll"`
+
+	// ACME is where listeners with `acme = true` get their certificates: Let's Encrypt, or any CA that speaks RFC 8555.
+	ACME acme.Config `toml:"acme"`
+
 	// Broker has its keys at the top of the file and in the table [limits].
 	Broker broker.Config `toml:",inline"`
 
@@ -62,6 +77,17 @@ type Log struct {
 	Format string `toml:"format" default:"text" enum:"text|json"`
 }
 
+// CA says how the server's own CA is reached.
+type CA struct {
+	// PassphraseFile is a file, readable by its owner alone, whose first line is the passphrase of the CA's encrypted keys,
+	// or the PIN of their token. Empty: the environment variable SEALMQ_PASSPHRASE.
+	PassphraseFile string `toml:"passphrase_file"`
+
+	// PublishAddress is where revocation lists and the root are served over HTTP, without TLS as RFC 5280 advises: host:port.
+	// /pki/device.crl is the list, /pki/ca.pem the root. Empty: nowhere; the folder crl of the data folder has them too.
+	PublishAddress string `toml:"publish_address"`
+}
+
 // Listener is one address on which clients connect.
 type Listener struct {
 	transport.Config
@@ -73,8 +99,34 @@ type Listener struct {
 	// Key is the PEM file with the private key of `certificate`.
 	Key string `toml:"key"`
 
-	// ClientCA is a PEM file with the CAs whose client certificates are accepted. Empty: the server's own CA.
+	// MoreCertificates are further PEM files like `certificate`: clients get the one that has the name they ask for, and
+	// that of `certificate` if none has.
+	MoreCertificates []string `toml:"more_certificates"`
+
+	// MoreKeys are the keys of `more_certificates`, in the same order.
+	MoreKeys []string `toml:"more_keys"`
+
+	// ACME also shows the certificates of the table [acme], to clients that ask for one of their names. Without
+	// `certificate` all others get one from the server's own CA.
+	ACME bool `toml:"acme"`
+
+	// ClientCA is a PEM file with the CAs whose client certificates are accepted. Empty: the server's own CA, and those of
+	// devices' makers (sealmq factory).
 	ClientCA string `toml:"client_ca"`
+
+	// OwnClients also accepts clients of the server's own CA, where `client_ca` names others.
+	OwnClients bool `toml:"own_clients"`
+
+	// ClientCRL are revocation lists of the CAs in `client_ca`, PEM or DER: files, or http and https URLs, which are
+	// fetched. When there are any, every one of these CAs must have one.
+	ClientCRL []string `toml:"client_crl"`
+
+	// CRLStale says what happens to clients whose CA's revocation list is out of date: deny, or allow with an alarm.
+	CRLStale string `toml:"crl_stale" default:"deny" enum:"deny|allow"`
+
+	// Enroll makes this a listener for enrolment and renewal alone. It takes clients without a certificate, which need a
+	// token, and those whose certificate has expired, for `renewal_grace`.
+	Enroll bool `toml:"enroll"`
 
 	// Anonymous lets in clients that prove no identity. A listener with `tls = false` must set it, because without TLS
 	// no credentials are taken; with TLS it needs `client_certificates` to be optional or none.

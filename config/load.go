@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"time"
 
 	"github.com/sealmq/sealmq/config/internal/bind"
@@ -81,10 +82,20 @@ func parse(name string, data []byte) (Config, *bind.Document, bind.Problems) {
 		Hints: hints,
 	})...)
 	if dir := filepath.Dir(name); dir != "." {
-		base(dir, &c.Data)
+		base(dir, &c.Data, &c.CA.PassphraseFile, &c.ACME.CAFile, &c.ACME.EABKeyFile)
 		for i := range c.Listeners {
 			l := &c.Listeners[i]
 			base(dir, &l.Certificate, &l.Key, &l.ClientCA)
+			for _, list := range [][]string{l.MoreCertificates, l.MoreKeys} {
+				for j := range list {
+					base(dir, &list[j])
+				}
+			}
+			for j, c := range l.ClientCRL {
+				if !strings.Contains(c, "://") {
+					base(dir, &l.ClientCRL[j])
+				}
+			}
 		}
 	}
 	c = c.Effective()
@@ -108,6 +119,13 @@ func (c Config) files(doc *bind.Document) bind.Problems {
 		if cert && key {
 			_, err := pki.LoadServer(l.Certificate, l.Key, time.Now())
 			q.unusable("certificate", err)
+		}
+		for j := range min(len(l.MoreCertificates), len(l.MoreKeys)) {
+			cert, key := q.readable("more_certificates", l.MoreCertificates[j]), q.readable("more_keys", l.MoreKeys[j])
+			if cert && key {
+				_, err := pki.LoadServer(l.MoreCertificates[j], l.MoreKeys[j], time.Now())
+				q.unusable("more_certificates", err)
+			}
 		}
 		if q.readable("client_ca", l.ClientCA) {
 			_, err := pki.LoadPool(l.ClientCA)

@@ -1,0 +1,316 @@
+package sealmq
+
+import (
+	"bytes"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"log/slog"
+	"os"
+	"sync"
+
+	"github.com/sealmq/sealmq/auth"
+	"github.com/sealmq/sealmq/broker"
+	"github.com/sealmq/sealmq/certs"
+	"github.com/sealmq/sealmq/control"
+	"github.com/sealmq/sealmq/enroll"
+	"github.com/sealmq/sealmq/identity"
+	"github.com/sealmq/sealmq/mqtt"
+	"github.com/sealmq/sealmq/pki"
+	"github.com/sealmq/sealmq/registry"
+	"github.com/sealmq/sealmq/store"
+	"github.com/sealmq/sealmq/store/disk"
+)
+
+// fleet is what knows the devices of our own CA: registry, identities, enrolment.
+type fleet struct {
+	registry *registry.Registry
+	identity *identity.Service
+	enroll   *enroll.Service
+	watch    func()
+}
+
+// newFleet puts the parts together: the folder with how it was opened, and where they keep what they know. changed is called after what is trusted has
+// changed.
+func newFleet(cfg Config, folder *pki.Folder, opened pki.Config, records registry.Store, log *slog.Logger, changed func()) (*fleet, error) {
+	f := &fleet{watch: func() {}}
+	var err error
+	f.registry, err = registry.Open(records, registry.Options{Log: log, Issuers: folder.CA().DeviceCAs(), Strict: cfg.Devices.Strict})
+	if err != nil {
+		return nil, err
+	}
+	f.identity, err = identity.New(identity.Options{
+		Config: cfg.Devices, Folder: folder, PKI: opened, Registry: f.registry, Log: log, Changed: changed,
+	})
+	if err != nil {
+		f.registry.Close()
+		return nil, err
+	}
+	f.enroll, err = enroll.New(enroll.Options{
+		Config: cfg.Enroll, Identity: f.identity, Registry: f.registry, Store: records, Grace: cfg.Devices.Grace, Log: log, Changed: changed,
+	})
+	if err != nil {
+		f.registry.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// close comes before the end of the store.
+func (f *fleet) close() {
+	if f != nil {
+		f.watch()
+		f.enroll.Close()
+		f.registry.Close()
+	}
+}
+
+// pkiConfig is how the CA of a data folder is opened.
+func pkiConfig(cfg Config) pki.Config {
+	phrase := pki.PassphraseFromEnv("SEALMQ_PASSPHRASE")
+	if cfg.CA.PassphraseFile != "" {
+		phrase = pki.PassphraseFromFile(cfg.CA.PassphraseFile)
+	}
+	return pki.Config{Keys: pki.KeyOptions{Passphrase: phrase}, CRL: cfg.Devices.CRL}
+}
+
+// OpenFleet opens the devices, claims and CA of a data folder on which no server runs, for commands. It makes what is
+// missing but the CA. The returned function closes it.
+func OpenFleet(data string, keys pki.KeyOptions, log *slog.Logger) (*control.Fleet, func() error, error) {
+	cfg := Config{Data: data}.Effective()
+	opened := pki.Config{Keys: keys}
+	folder, err := pki.OpenFolder(data, opened)
+	if err != nil {
+		return nil, nil, err
+	}
+	s, err := openRecords(cfg, log, nil)
+	if err != nil {
+		return nil, nil, err
+	}
+	f, err := newFleet(cfg, folder, opened, s, log, nil)
+	if err != nil {
+		return nil, nil, errors.Join(err, s.Close())
+	}
+	end := func() error {
+		f.identity.Settle()
+		f.close()
+		return s.Close()
+	}
+	return &control.Fleet{Identity: f.identity, Registry: f.registry, Enroll: f.enroll, Data: cfg.Data, Log: log}, end, nil
+}
+
+// openRecords opens the store of a data folder for its records alone.
+func openRecords(cfg Config, log *slog.Logger, fatal func(error)) (store.Store, error) {
+	if err := os.MkdirAll(cfg.Data, 0o700); err != nil {
+		return nil, err
+	}
+	s, err := disk.Open(StoreDir(cfg.Data), cfg.Store, disk.Options{Log: log, Fatal: fatal})
+	if err != nil {
+		return nil, err
+	}
+	if _, err := s.Load(recordsOnly{}); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+// recordsOnly tells those who wait for a record what has become of it, and leaves sessions and messages alone.
+type recordsOnly struct{}
+
+func (recordsOnly) Session(*store.Session, []store.Subscription, []uint16, store.QueueState) {}
+func (recordsOnly) Retained(*store.Message)                                                  {}
+func (recordsOnly) Committed(ops []*store.Op, err error) {
+	for _, op := range ops {
+		if done, ok := op.Wait.(chan error); ok {
+			done <- err
+		}
+	}
+}
+
+// enrolment hands what devices ask for to the fleet.
+type enrolment struct{ s *Server }
+
+// Owns implements broker.Service.
+func (e enrolment) Owns(topic []byte) bool {
+	f := e.s.fleet.Load()
+	return f != nil && f.enroll.Owns(topic)
+}
+
+// Serve implements broker.Service.
+func (e enrolment) Serve(r *broker.Request) {
+	p := r.Principal
+	e.s.fleet.Load().enroll.Serve(&enroll.Request{
+		Topic: r.Topic, Payload: r.Payload, Props: r.Props, ClientID: r.ClientID, Addr: r.Peer.Addr,
+		Kind: p.Kind, Name: p.Name, Serial: p.Cert.Serial, Expired: r.Peer.Expired, Reply: r.Reply, Close: r.Close,
+	})
+}
+
+// reviews has the broker look at its sessions after what devices may do has changed. Many changes make one review.
+type reviews struct {
+	due chan struct{}
+
+	mu   sync.Mutex
+	gone map[string]bool // devices that were purged, with their sessions
+}
+
+func newReviews() *reviews { return &reviews{due: make(chan struct{}, 1), gone: make(map[string]bool)} }
+
+// want asks for a review. It never blocks.
+func (r *reviews) want() {
+	select {
+	case r.due <- struct{}{}:
+	default:
+	}
+}
+
+// changed looks at a change in the registry.
+func (r *reviews) changed(e registry.Event) {
+	switch {
+	case e.What == "purge":
+		r.mu.Lock()
+		r.gone[e.Device] = true
+		r.mu.Unlock()
+	case e.Was == e.State && len(e.Serials) == 0 && !e.Whole:
+		return
+	}
+	r.want()
+}
+
+// review keeps sessions in step with the registry until the server ends.
+func (s *Server) review() {
+	for {
+		select {
+		case <-s.stop.Done():
+			return
+		case <-s.reviews.due:
+		}
+		s.reviews.mu.Lock()
+		gone := s.reviews.gone
+		s.reviews.gone = make(map[string]bool)
+		s.reviews.mu.Unlock()
+		if len(gone) > 0 {
+			s.broker.End(func(p *auth.Principal) bool {
+				return p.Method == "certificate" && gone[registryID(p)]
+			})
+		}
+		s.broker.Review()
+		s.publishRoots()
+	}
+}
+
+// registryID is the id under which the registry has a principal with a certificate.
+func registryID(p *auth.Principal) string {
+	switch pki.Kind(p.Kind) {
+	case pki.Operator, pki.Claim:
+		return p.Kind + "/" + p.Name
+	}
+	return p.Name
+}
+
+// publishRoots makes the roots known to devices, in the retained message $pki/cacerts, when they have changed.
+func (s *Server) publishRoots() {
+	f := s.fleet.Load()
+	if f == nil {
+		return
+	}
+	roots := f.identity.CA().RootPEM()
+	if bytes.Equal(roots, s.roots) {
+		return
+	}
+	if _, err := s.Publish(Message{Topic: enroll.RootsTopic, Payload: roots, QoS: 1, Retain: true}); err != nil {
+		s.log.Error("publish the roots", "error", err)
+		return
+	}
+	s.roots = roots
+}
+
+// accepted notes who has connected, and tells a device that it is time to renew.
+func (s *Server) accepted(_ string, peer *auth.Peer, p *auth.Principal) {
+	f := s.fleet.Load()
+	if f == nil || peer.Cert == nil {
+		return
+	}
+	f.identity.Saw(peer.Cert, registry.Seen{
+		Address: peer.Addr, TLSVersion: tls.VersionName(peer.TLSVersion), CipherSuite: tls.CipherSuiteName(peer.CipherSuite),
+		Group: tls.CurveID(peer.Group).String(),
+	})
+}
+
+// devices answers the broker's questions about devices, also while there is no fleet.
+type devices struct{ s *Server }
+
+// Admit implements auth.Devices.
+func (d devices) Admit(leaf *x509.Certificate) (auth.Admission, error) {
+	f := d.s.fleet.Load()
+	if f == nil {
+		return stranger(leaf), nil
+	}
+	if _, ok := f.enroll.FactoryOf(leaf); ok {
+		return d.factory(leaf)
+	}
+	restricted, err := f.identity.Admit(leaf)
+	var a auth.Admission
+	if !f.registry.Check(leaf).Known {
+		a = stranger(leaf)
+	}
+	a.Restricted = restricted
+	return a, err
+}
+
+// stranger admits the holder of a certificate of another CA by its name. Operators and claims are of our CA alone.
+func stranger(leaf *x509.Certificate) auth.Admission {
+	kind, name := auth.Identity(leaf)
+	if kind != string(pki.Device) {
+		kind = ""
+	}
+	return auth.Admission{Name: name, Kind: kind}
+}
+
+// factory admits a device with the certificate of its maker.
+func (d devices) factory(leaf *x509.Certificate) (auth.Admission, error) {
+	f := d.s.fleet.Load()
+	id, state, err := f.enroll.Factory(leaf)
+	if err != nil {
+		return auth.Admission{}, err
+	}
+	maker, _ := f.enroll.FactoryOf(leaf)
+	a := auth.Admission{Name: id, Kind: string(pki.Device), Enrolment: maker.OnlyEnroll}
+	if err := stateRefusal(id, state); err != nil {
+		return a, err
+	}
+	a.Restricted = state == registry.Quarantined
+	return a, nil
+}
+
+// stateRefusal is what a device is told that may not connect; nil if it may.
+func stateRefusal(id string, state registry.State) error {
+	switch state {
+	case registry.Active, registry.Quarantined:
+		return nil
+	case registry.Pending:
+		return &auth.Refusal{Code: mqtt.NotAuthorized, Text: "the device waits for approval: sealmq device enable " + id}
+	}
+	return &auth.Refusal{Code: mqtt.NotAuthorized, Text: "the device is " + string(state)}
+}
+
+// standing judges a principal again. A device whose rights have changed comes back with the new ones.
+func (d devices) standing(p *auth.Principal) broker.Standing {
+	if p.Method != "certificate" {
+		return broker.Standing{}
+	}
+	if err := d.s.keeper.Stands(certs.ID(p.Cert)); err != nil {
+		return broker.Standing{Refused: mqtt.NotAuthorized, Text: err.Error()}
+	}
+	f := d.s.fleet.Load()
+	if f == nil {
+		return broker.Standing{}
+	}
+	restricted, err := f.identity.Stands(p)
+	if err != nil {
+		return broker.Standing{Refused: mqtt.NotAuthorized, Text: err.Error()}
+	}
+	if p.Cert.Serial != "" && !p.Transient && restricted != p.Restricted {
+		return broker.Standing{Refused: mqtt.AdministrativeAction, Text: "the device's rights have changed: connect again"}
+	}
+	return broker.Standing{}
+}
