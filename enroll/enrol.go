@@ -4,12 +4,14 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/sealmq/sealmq/identity"
 	"github.com/sealmq/sealmq/mqtt"
 	"github.com/sealmq/sealmq/pki"
+	"github.com/sealmq/sealmq/registry"
 )
 
 // enrol answers $pki/enroll/CLIENTID/request.
@@ -60,7 +62,7 @@ func (s *Service) slow(j *job) error {
 // credential finds the claim that a device has shown. Who guesses has to wait longer each time.
 func (s *Service) credential(j *job, token string) (*claim, error) {
 	if j.Kind == string(pki.Claim) {
-		if c := s.claims.named(j.Name); c != nil {
+		if c := s.claims.named(j.Name); c != nil && s.registered(registry.ID(pki.Claim, j.Name), j) {
 			return c, nil
 		}
 		return nil, reject(CodeDenied, "claim certificate of the unknown claim "+clip(j.Name))
@@ -84,6 +86,14 @@ func (s *Service) credential(j *job, token string) (*claim, error) {
 	}
 	s.clients.with(j.ClientID, func(b *backoff) { *b = backoff{} })
 	return c, nil
+}
+
+// registered reports whether the certificate that the client has shown is one of a holder's that was not ended.
+func (s *Service) registered(id string, j *job) bool {
+	d, _ := s.o.Registry.Get(id)
+	return d.State == registry.Active && slices.ContainsFunc(d.Certificates, func(c registry.Certificate) bool {
+		return c.Serial == j.Serial && c.State == registry.CertActive
+	})
 }
 
 // accepted, pendingAnswer and rejected are the answers, as JSON.

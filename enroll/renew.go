@@ -3,6 +3,7 @@ package enroll
 import (
 	"errors"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/sealmq/sealmq/identity"
@@ -56,6 +57,9 @@ func (s *Service) renew(j *job) (*identity.Issued, error) {
 	}
 	defer s.one(id).Unlock()
 	if d, ok := s.o.Registry.Get(id); ok {
+		if slices.ContainsFunc(d.Certificates, func(c registry.Certificate) bool { return c.Serial == j.Serial && c.State != registry.CertActive }) {
+			return nil, reject(CodeNotActive, "certificate "+clip(j.Serial)+" was ended")
+		}
 		if out := s.answers.get(id, a.spki, &d, now); out != nil && serialOf(out) != j.Serial && d.State == registry.Active {
 			return out, nil
 		}
