@@ -75,7 +75,7 @@ type Conn struct {
 
 	alive  keepAlive
 	barred atomic.Pointer[Standing] // why the connection is about to be ended, and nothing goes in or out any more
-	asking []*ticket                // requests to the Service that may be without an answer
+	asking *[maxRequests]*ticket    // requests to the Service that may be without an answer; nil before the first
 }
 
 var errGone = errors.New("connection ended by the broker")

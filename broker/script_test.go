@@ -57,6 +57,9 @@ type scriptBackend struct {
 	log   lockedBuffer
 	start func() (*broker.Broker, error)
 
+	judge   *judge           // nil: everybody stays
+	service *recordedService // nil: none
+
 	mu     sync.Mutex
 	broker *broker.Broker
 	store  *switchStore
@@ -85,6 +88,10 @@ func (s *scriptBackend) Start(options []testkit.Option) error {
 			a.broken = true
 		case "failing_store":
 			down = true
+		case "standing":
+			s.judge = &judge{refused: make(map[string]bool)}
+		case "service":
+			s.service = new(recordedService)
 		default:
 			if !setByTag(reflect.ValueOf(&cfg.Limits).Elem(), o) && !setByTag(reflect.ValueOf(&cfg).Elem(), o) {
 				return fmt.Errorf("server: no setting %q", o.Key)
@@ -93,9 +100,20 @@ func (s *scriptBackend) Start(options []testkit.Option) error {
 	}
 	s.start = func() (*broker.Broker, error) {
 		s.store = &switchStore{Store: kept, down: down}
-		return broker.New(cfg, broker.Options{
+		o := broker.Options{
 			Store: s.store, Auth: a, Log: slog.New(slog.NewTextHandler(&s.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
-		})
+		}
+		if s.judge != nil {
+			o.Standing = s.judge.standing
+		}
+		if s.service != nil {
+			o.Service = s.service
+		}
+		b, err := broker.New(cfg, o)
+		if err == nil {
+			b.Review()
+		}
+		return b, err
 	}
 	var err error
 	s.broker, err = s.start()
@@ -141,6 +159,10 @@ func (s *scriptBackend) Serve(end *testkit.End, client string, options []testkit
 			peer.ALPN = "bound"
 		case "plain":
 			peer.Secure = false
+		case "transient":
+			peer.Enrolment = true
+		case "until":
+			peer.Transport = o.Value // how far ahead the test authenticator takes its end to be
 		}
 	}
 	l := testkit.NewLink(end)
@@ -186,6 +208,22 @@ func (s *scriptBackend) Command(word string, options []testkit.Option) error {
 			return fmt.Errorf("%s retained messages", n)
 		}
 		return nil
+	case "ban", "pardon": // a principal, from the next review or CONNECT on
+		s.judge.set(options[0].Key, word == "ban")
+		return nil
+	case "review":
+		s.broker.Review()
+		return nil
+	case "end": // the sessions of a principal, for good
+		s.broker.End(func(p *auth.Principal) bool { return p.Name == options[0].Key })
+		return nil
+	case "frozen": // so many sessions are
+		if n := fmt.Sprint(s.broker.Stats().Frozen); n != options[0].Key {
+			return fmt.Errorf("%s sessions are frozen", n)
+		}
+		return nil
+	case "asked", "answer", "unheard", "hangup":
+		return s.service.command(s.broker, word, options)
 	case "logged":
 		for _, o := range options {
 			if !strings.Contains(s.log.String(), o.Key) {
@@ -342,7 +380,11 @@ func (a *scriptAuth) Authenticate(_ context.Context, c *auth.Credentials) (*auth
 }
 
 func (a *scriptAuth) principal(c *auth.Credentials) *auth.Principal {
-	return &auth.Principal{Name: c.Peer.SNI, Method: "script", Bound: c.Peer.ALPN == "bound", Policy: &a.policy}
+	p := &auth.Principal{Name: c.Peer.SNI, Method: "script", Bound: c.Peer.ALPN == "bound", Transient: c.Peer.Enrolment, Policy: &a.policy}
+	if d, err := time.ParseDuration(c.Peer.Transport); err == nil {
+		p.Until = time.Now().Add(d)
+	}
+	return p
 }
 
 func (a *scriptAuth) Exchange(method string, c *auth.Credentials) auth.Exchange {

@@ -130,20 +130,16 @@ func (c *Conn) ask(p *mqtt.Publish, name []byte) error {
 // ticket gives a request its place, nil when there is none.
 func (c *Conn) ticket() *ticket {
 	now := c.b.now()
-	open := c.asking[:0]
-	for _, t := range c.asking {
-		if !t.answered.Load() && now-t.since < answerTime {
-			open = append(open, t)
+	if c.asking == nil {
+		c.asking = new([maxRequests]*ticket)
+	}
+	for i, t := range c.asking {
+		if t == nil || t.answered.Load() || now-t.since >= answerTime {
+			c.asking[i] = &ticket{since: now}
+			return c.asking[i]
 		}
 	}
-	clear(c.asking[len(open):])
-	c.asking = open
-	if len(open) >= maxRequests {
-		return nil
-	}
-	t := &ticket{since: now}
-	c.asking = append(c.asking, t)
-	return t
+	return nil
 }
 
 // newRequest copies what a client has published, with its encoded properties.
