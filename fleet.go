@@ -99,6 +99,15 @@ func OpenFleet(data string, keys pki.KeyOptions, log *slog.Logger) (*control.Fle
 	return &control.Fleet{Identity: f.identity, Registry: f.registry, Enroll: f.enroll, Data: cfg.Data, Log: log}, end, nil
 }
 
+// controlled is what commands work on in a running server; nil without a CA of our own.
+func (s *Server) controlled() *control.Fleet {
+	f := s.fleet.Load()
+	if f == nil {
+		return nil
+	}
+	return &control.Fleet{Identity: f.identity, Registry: f.registry, Enroll: f.enroll, Data: s.cfg.Data, Log: s.log}
+}
+
 // openRecords opens the store of a data folder for its records alone.
 func openRecords(cfg Config, log *slog.Logger, fatal func(error)) (store.Store, error) {
 	if err := os.MkdirAll(cfg.Data, 0o700); err != nil {

@@ -20,6 +20,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"sync"
@@ -66,6 +67,9 @@ type Server struct {
 	reload  func() error // on request of the machine's owner; nil: not possible
 
 	live atomic.Pointer[[]named] // the listeners that are open
+
+	publisher *http.Server // of revocation lists; nil if not configured
+	published net.Addr
 
 	throttle throttle // of log lines about refused handshakes
 
@@ -282,6 +286,12 @@ func (s *Server) Listen() error {
 			return err
 		}
 	}
+	if err := s.openPublisher(); err != nil {
+		for _, l := range s.listeners {
+			l.close()
+		}
+		return err
+	}
 	s.open = true
 	s.show()
 	for _, w := range s.cfg.Warnings() {
@@ -316,7 +326,7 @@ func (s *Server) openControl() {
 		return
 	}
 	c, err := control.Serve(control.Options{
-		Data: s.cfg.Data, Broker: s.broker, Store: s.store, Reload: s.reload, Version: Version(), Log: s.log,
+		Data: s.cfg.Data, Broker: s.broker, Store: s.store, Reload: s.reload, Version: Version(), Log: s.log, Fleet: s.controlled(),
 		Kick: func(id string) bool {
 			return s.broker.Kick(id, mqtt.AdministrativeAction, "disconnected by the operator")
 		},
@@ -382,6 +392,7 @@ func (s *Server) end() error {
 		for _, l := range all {
 			l.close()
 		}
+		s.closePublisher()
 		s.cancel()
 		ctx, cancel := context.WithTimeout(context.Background(), shutdownTimeout)
 		defer cancel()
