@@ -234,6 +234,10 @@ func (s *Service) Serve(r *Request) {
 		j.data = slices.Clone(r.Props.CorrelationData)
 	}
 	r.Props = nil
+	if len(j.Payload) > maxPayload {
+		s.refuse(j, rejectBecause(fmt.Errorf("a request of %d bytes, at most %d wanted", len(j.Payload), maxPayload)))
+		return
+	}
 	if !s.enqueue(j) {
 		s.refuse(j, reject(CodeBusy, ""))
 	}
@@ -272,10 +276,6 @@ func (s *Service) work() {
 
 // do works on a request.
 func (s *Service) do(j *job) {
-	if len(j.Payload) > maxPayload {
-		s.refuse(j, rejectBecause(fmt.Errorf("a request of %d bytes, at most %d wanted", len(j.Payload), maxPayload)))
-		return
-	}
 	switch j.what.op {
 	case opEnrol:
 		out, err := s.enrol(j)

@@ -1,6 +1,7 @@
 package enroll
 
 import (
+	"crypto/sha256"
 	"net/netip"
 	"sync"
 	"time"
@@ -35,6 +36,10 @@ func newTable[T any](most int) *table[T] { return &table[T]{most: most, m: make(
 
 // with calls fn with what is remembered of a name, under the lock. Beyond the bound others are forgotten.
 func (t *table[T]) with(name string, fn func(*T)) {
+	if len(name) > 64 { // a client identifier may have 64 KiB
+		sum := sha256.Sum256([]byte(name))
+		name = string(sum[:])
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	v := t.m[name]

@@ -132,12 +132,17 @@ func (s *Service) expirePending(id string, p *pending) {
 		return
 	}
 	d, ok := s.o.Registry.Get(id)
-	if ok && p.Fresh && !p.Done && d.State == registry.Pending {
-		err := s.o.Registry.Purge(registry.As(context.Background(), "end of waiting"), id)
-		if err != nil && !errors.Is(err, registry.ErrUnknown) {
-			s.o.Log.Warn("purge device that has waited too long", "device", id, "error", err)
-			return
-		}
+	var err error
+	switch {
+	case !ok || p.Done || d.State != registry.Pending:
+	case p.Fresh:
+		err = s.o.Registry.Purge(registry.As(context.Background(), "end of waiting"), id)
+	case p.Owner != nil:
+		err = s.unprovision(&d)
+	}
+	if err != nil && !errors.Is(err, registry.ErrUnknown) {
+		s.o.Log.Warn("device that has waited too long is kept", "device", id, "error", err)
+		return
 	}
 	s.pending.forget(id)
 }
