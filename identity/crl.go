@@ -5,11 +5,13 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"math/big"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -29,11 +31,12 @@ const (
 
 // lists are the revocation lists in force: one for each device CA, that of the CA that issues first.
 type lists struct {
-	wake chan struct{} // something was revoked
+	wake    chan struct{} // something was revoked
+	changes atomic.Uint64 // of what is revoked
 
 	mu      sync.Mutex // one signature of lists at a time
-	dirty   atomic.Bool
-	number  uint64 // of the list signed last
+	number  uint64     // of the list signed last
+	unsaved bool       // the files are not those in force
 	current atomic.Pointer[[]list]
 }
 
@@ -43,6 +46,7 @@ type list struct {
 	ca         *x509.Certificate
 	der        []byte
 	number     uint64
+	changes    uint64 // that it knows of
 	made, next time.Time
 }
 
@@ -58,93 +62,103 @@ func (l *lists) init(s *Service) {
 
 // changed has the lists signed again. It does not block.
 func (l *lists) changed() {
-	l.dirty.Store(true)
+	l.changes.Add(1)
 	select {
 	case l.wake <- struct{}{}:
 	default:
 	}
 }
 
+// all are the lists in force.
+func (l *lists) all() []list {
+	if all := l.current.Load(); all != nil {
+		return *all
+	}
+	return nil
+}
+
+// of is the list of a CA, nil if there is none.
+func (l *lists) of(ca *x509.Certificate) *list {
+	all := l.all()
+	if i := slices.IndexFunc(all, func(one list) bool { return one.ca.Equal(ca) }); i >= 0 {
+		return &all[i]
+	}
+	return nil
+}
+
 // CRL is the revocation list of the device CA in force, DER, and when it has to be replaced. Where Run does not run it is
 // made when it is asked for. Nil when it cannot be made; see Trouble.
 func (s *Service) CRL() (der []byte, next time.Time) {
-	if s.lists.current.Load() == nil {
+	ca := s.CA().DeviceCAs()[0]
+	one := s.lists.of(ca)
+	if one == nil {
 		s.refresh()
+		one = s.lists.of(ca)
 	}
-	if all := s.lists.current.Load(); all != nil {
-		return (*all)[0].der, (*all)[0].next
+	if one == nil {
+		return nil, time.Time{}
 	}
-	return nil, time.Time{}
+	return one.der, one.next
 }
 
 // Settle does what Run would do next: a command without a server calls it at its end.
 func (s *Service) Settle() { s.refresh() }
 
-// refresh signs the lists if something was revoked, the CAs are others, or half of their life is over. What fails leaves
-// the old ones, and is tried again when it is called next.
+// refresh signs the lists for which something was revoked, whose CAs have none, or half of whose life is over. What fails
+// leaves the old one, and is tried again when it is called next.
 func (s *Service) refresh() {
 	l := &s.lists
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	ca, now := s.CA(), s.o.Now()
-	if all := l.current.Load(); all != nil && !l.dirty.Load() && !stale(*all, ca.DeviceCAs(), now) {
-		return
-	}
-	l.dirty.Store(false)
-	fresh, err := s.signLists(ca, now)
-	if err != nil {
-		l.dirty.Store(true)
-		s.fail("crl", fmt.Errorf("the revocation list is not renewed: %w", err))
-		return
-	}
-	// The file is first: a number that was served is not given again after a restart.
-	err = s.writeLists(fresh)
-	l.current.Store(&fresh)
-	if err != nil {
-		s.fail("crl", fmt.Errorf("the revocation list is not written: %w", err))
-		return
-	}
-	s.troubles.clear("crl")
-}
-
-// fail keeps an error as a trouble, and logs it if it is another than before.
-func (s *Service) fail(about string, err error) {
-	if s.troubles.set(about, err.Error()) {
-		s.o.Log.Error(err.Error())
-	}
-}
-
-// stale reports whether lists are of other CAs, or half of their life is over. A clock that was set back makes them stale
-// too: they would be of the future.
-func stale(all []list, cas []*x509.Certificate, now time.Time) bool {
-	if len(all) != len(cas) {
-		return true
-	}
-	for i := range all {
-		if !all[i].ca.Equal(cas[i]) || now.Sub(all[i].made) >= crlLife/2 || now.Before(all[i].made.Add(-time.Minute)) {
-			return true
-		}
-	}
-	return false
-}
-
-// signLists signs a list for each device CA, with a number greater than any before: the time, in milliseconds.
-func (s *Service) signLists(ca *pki.Authority, now time.Time) ([]list, error) {
-	number := max(s.lists.number+1, uint64(max(now.UnixMilli(), 0)))
+	changes, now, ca := l.changes.Load(), s.o.Now(), s.CA()
+	number := max(l.number+1, uint64(max(now.UnixMilli(), 0)))
 	var fresh []list
+	var failed error
+	signed := len(l.all()) != len(ca.DeviceCAs())
 	for i, c := range ca.DeviceCAs() {
-		der, err := ca.SignCRLOf(c, pki.CRL{Number: number, Life: crlLife, Entries: s.o.Registry.Revoked(registry.KeyID(c))})
-		if err != nil {
-			return nil, err
+		one := l.of(c)
+		if one == nil || one.stale(changes, now) {
+			entries := s.o.Registry.Revoked(registry.KeyID(c))
+			if der, err := ca.SignCRLOf(c, pki.CRL{Number: number, Life: crlLife, Entries: entries}); err != nil {
+				failed = errors.Join(failed, err)
+			} else {
+				one = &list{ca: c, der: der, number: number, changes: changes, made: now, next: now.Add(crlLife)}
+				l.number, signed = number, true
+			}
 		}
-		name := crlName
-		if i > 0 {
-			name = listName(c)
+		if one != nil {
+			named := *one
+			if named.name = crlName; i > 0 {
+				named.name = listName(c)
+			}
+			signed = signed || named.name != one.name
+			fresh = append(fresh, named)
 		}
-		fresh = append(fresh, list{name: name, ca: c, der: der, number: number, made: now, next: now.Add(crlLife)})
 	}
-	s.lists.number = number
-	return fresh, nil
+	if len(fresh) > 0 && (signed || l.unsaved) {
+		// The file is first: a number that was served is not given again after a restart.
+		err := s.writeLists(fresh)
+		l.unsaved = err != nil
+		s.report("crl file", "the revocation list is not written", err)
+		l.current.Store(&fresh)
+	}
+	s.report("crl", "the revocation list is not renewed", failed)
+}
+
+// report keeps what went wrong as a trouble, and logs it if it is another than before; nil ends it.
+func (s *Service) report(about, what string, err error) {
+	switch {
+	case err == nil:
+		s.troubles.clear(about)
+	case s.troubles.set(about, what+": "+err.Error()):
+		s.o.Log.Error(what, "error", err)
+	}
+}
+
+// stale reports whether a list does not know of all changes, or half of its life is over. One that was made by a clock
+// that was ahead is stale too: it would be of the future.
+func (l *list) stale(changes uint64, now time.Time) bool {
+	return l.changes != changes || now.Sub(l.made) >= crlLife/2 || now.Before(l.made.Add(-time.Minute))
 }
 
 // listName is the name of a CA's list that does not change when another CA issues.
@@ -220,17 +234,13 @@ func (s *Service) Handler() http.Handler {
 			serve(w, r, "application/x-pem-file", hex.EncodeToString(sum[:16]), caAge, pem)
 			return
 		}
-		s.CRL()
-		name, ok := strings.CutSuffix(file, ".crl")
-		all := s.lists.current.Load()
-		if all == nil {
-			http.Error(w, "there is no revocation list", http.StatusServiceUnavailable)
-			return
-		}
-		for _, l := range *all {
-			if ok && (name == l.name || name == listName(l.ca)) {
-				serve(w, r, "application/pkix-crl", fmt.Sprintf("%d-%s", l.number, listName(l.ca)), crlAge, l.der)
-				return
+		s.CRL() // makes it if there is none
+		if name, ok := strings.CutSuffix(file, ".crl"); ok {
+			for _, l := range s.lists.all() {
+				if name == l.name || name == listName(l.ca) {
+					serve(w, r, "application/pkix-crl", fmt.Sprintf("%d-%s", l.number, listName(l.ca)), crlAge, l.der)
+					return
+				}
 			}
 		}
 		http.NotFound(w, r)

@@ -147,6 +147,12 @@ func TestCRLTrouble(t *testing.T) {
 	if der, _ := b.CRL(); bytes.Equal(der, before) || len(b.Trouble()) != 1 {
 		t.Error(b.Trouble())
 	}
+	b.do(os.Remove(b.file("crl")))
+	b.Settle()
+	der, _ := b.CRL()
+	if file, err := os.ReadFile(b.file("crl/device.crl")); !bytes.Equal(file, der) || len(b.Trouble()) != 0 {
+		t.Error(err, b.Trouble())
+	}
 }
 
 // The lists and the CA are served with what caches need.

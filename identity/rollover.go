@@ -215,10 +215,10 @@ func (s *Service) change(ctx context.Context, what string, f func(dir string, cf
 		if failed == nil {
 			failed = err
 		}
-		s.fail("folder", err)
+		s.report("folder", "the CA cannot be opened again", err)
 		return failed
 	}
-	s.troubles.clear("folder")
+	s.report("folder", "", nil)
 	before, after := s.CA(), folder.CA()
 	same := before.State() == after.State() && slices.EqualFunc(held(before), held(after), (*x509.Certificate).Equal)
 	if same {

@@ -66,7 +66,8 @@ type Authority struct {
 	// the newer root as signed by the older one, where there is such.
 	other *circle
 	cross *x509.Certificate
-	// otherKey is that of the other device CA, which signs its revocation lists.
+	// otherKey is that of the other device CA, which signs its revocation lists;
+	// nil when it is gone.
 	otherKey crypto.Signer
 }
 

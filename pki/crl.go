@@ -46,6 +46,9 @@ func (a *Authority) SignCRLOf(ca *x509.Certificate, list CRL) ([]byte, error) {
 	case ca.Equal(a.device.cert):
 		return a.signCRL(a.device, list)
 	case a.other != nil && ca.Equal(a.other.device):
+		if a.otherKey == nil {
+			return nil, fmt.Errorf("sign revocation list: the key of %s is not here", ca.Subject.CommonName)
+		}
 		return a.signCRL(issuer{ca, a.otherKey}, list)
 	}
 	return nil, errors.New("sign revocation list: the CA is none of this folder")

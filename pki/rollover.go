@@ -77,11 +77,13 @@ func (a *Authority) openOther(dir, next string) error {
 	if a.other, err = readCircle(dir); err != nil {
 		return err
 	}
-	iss, err := openIssuer(dir, deviceName, a.other.device, a.cfg)
-	if err != nil {
-		return err
+	if exists(filepath.Join(dir, deviceName+".key")) {
+		iss, err := openIssuer(dir, deviceName, a.other.device, a.cfg)
+		if err != nil {
+			return err
+		}
+		a.otherKey = iss.key
 	}
-	a.otherKey = iss.key
 	older := a.other
 	if a.state == Announced {
 		older = &circle{root: a.root}

@@ -11,7 +11,10 @@ import (
 	"testing"
 )
 
-// A CA whose keys are on a token of SoftHSM: made, opened, used, renewed.
+// tokenChild is set in the environment of the process that has the token: SoftHSM keeps the folder that it saw first.
+const tokenChild = "SEALMQ_TEST_TOKEN"
+
+// A CA whose keys are on a token of SoftHSM: made, opened, used, renewed, with a second root beside it.
 func TestToken(t *testing.T) {
 	util, err := exec.LookPath("softhsm2-util")
 	if err != nil {
@@ -29,6 +32,17 @@ func TestToken(t *testing.T) {
 	}
 	if module == "" {
 		t.Skip("needs libsofthsm2.so")
+	}
+	if os.Getenv(tokenChild) == "" {
+		t.Setenv(tokenChild, "1")
+		self, err := os.Executable()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if out, err := exec.Command(self, "-test.run=^TestToken$").CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		return
 	}
 	dir := t.TempDir()
 	if err := os.Mkdir(dir+"/tokens", 0o700); err != nil {
@@ -87,5 +101,19 @@ func TestToken(t *testing.T) {
 	wg.Wait()
 	if done, err := RenewIssuing(ca, true, cfg); err != nil || len(done) != 2 {
 		t.Errorf("%v %v", done, err)
+	}
+	if err := Announce(ca, Announcement{}, Config{Keys: cfg.Keys}); err != nil {
+		t.Fatal(err)
+	}
+	if err := Switch(ca, Seen{}, false, Config{}); err != nil {
+		t.Fatal(err)
+	}
+	if a, err = Open(ca, Config{}); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range a.DeviceCAs() {
+		if _, err := a.SignCRLOf(c, CRL{Number: 1}); err != nil {
+			t.Error(err)
+		}
 	}
 }

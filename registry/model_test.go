@@ -248,6 +248,8 @@ func (m *naive) compare(r *Registry, ids []string, leaves map[string][]*x509.Cer
 			}
 			if v := r.Check(leaf); v.Decision != d || !v.Known {
 				return fmt.Sprintf("%s: %+v, want %d", id, v, d)
+			} else if again := standing(r, leaf); again != v {
+				return fmt.Sprintf("%s stands as %+v, and not %+v", id, again, v)
 			}
 			if holder, _ := r.Holder(leafKey(leaf)); holder != id {
 				return fmt.Sprintf("the key of %s is held by %q", id, holder)
