@@ -275,6 +275,53 @@ func stranger(leaf *x509.Certificate) auth.Admission {
 	return auth.Admission{Name: name, Kind: kind}
 }
 
+// verify is Admit for the end of a handshake, resumed ones included.
+func (d devices) verify(leaf *x509.Certificate) error {
+	_, err := d.Admit(leaf)
+	if err == nil {
+		return nil
+	}
+	no := &notAdmitted{err: err, cause: "client_certificate_refused", hint: "sealmq device list"}
+	if f := d.s.fleet.Load(); f != nil {
+		v := f.registry.Check(leaf)
+		id := v.Device
+		if id == "" {
+			id = "ID"
+		}
+		switch v.Cause {
+		case registry.CauseRevoked:
+			no.cause, no.hint = "client_certificate_revoked", "if the device is to be trusted again: sealmq device show "+id
+		case registry.CauseSuperseded:
+			no.cause, no.hint = "client_certificate_superseded", "let the device use its newer certificate: sealmq device show "+id
+		case registry.CauseDisabled:
+			no.cause, no.hint = "device_disabled", "sealmq device enable "+id
+		case registry.CausePending:
+			no.cause, no.hint = "device_pending", "sealmq device enable "+id
+		case registry.CauseUnknown:
+			no.cause, no.hint = "client_certificate_unknown", "register it: sealmq device sign, or let devices.strict be false"
+		}
+	}
+	return no
+}
+
+// notAdmitted is why the holder of a certificate is refused in the handshake.
+type notAdmitted struct {
+	err         error
+	cause, hint string
+}
+
+func (e *notAdmitted) Error() string {
+	if no := (*auth.Refusal)(nil); errors.As(e.err, &no) {
+		return no.Text
+	}
+	return e.err.Error()
+}
+
+func (e *notAdmitted) Unwrap() error { return e.err }
+
+// Refused tells the log what happened, and what can be done.
+func (e *notAdmitted) Refused() (cause, hint string) { return e.cause, e.hint }
+
 // factory admits a device with the certificate of its maker.
 func (d devices) factory(leaf *x509.Certificate) (auth.Admission, error) {
 	f := d.s.fleet.Load()
@@ -308,7 +355,7 @@ func (d devices) standing(p *auth.Principal) broker.Standing {
 		return broker.Standing{}
 	}
 	if err := d.s.keeper.Stands(certs.ID(p.Cert)); err != nil {
-		return broker.Standing{Refused: mqtt.NotAuthorized, Text: err.Error()}
+		return broker.Standing{Refused: mqtt.AdministrativeAction, Text: err.Error()}
 	}
 	f := d.s.fleet.Load()
 	if f == nil {
@@ -316,7 +363,11 @@ func (d devices) standing(p *auth.Principal) broker.Standing {
 	}
 	restricted, err := f.identity.Stands(p)
 	if err != nil {
-		return broker.Standing{Refused: mqtt.NotAuthorized, Text: err.Error()}
+		text := err.Error()
+		if no := (*auth.Refusal)(nil); errors.As(err, &no) {
+			text = no.Text
+		}
+		return broker.Standing{Refused: mqtt.AdministrativeAction, Text: text}
 	}
 	if p.Cert.Serial != "" && !p.Transient && restricted != p.Restricted {
 		return broker.Standing{Refused: mqtt.AdministrativeAction, Text: "the device's rights have changed: connect again"}

@@ -15,7 +15,6 @@ package sealmq
 
 import (
 	"context"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -157,7 +156,7 @@ func (s *Server) assemble(o options) (err error) {
 	}
 	s.keeper = certs.New(certs.Options{
 		Data: cfg.Data, Folder: s.Folder, Log: s.log, TrustChanged: s.trustChanged,
-		Verify: func(leaf *x509.Certificate) error { _, err := devices{s}.Admit(leaf); return err },
+		Verify: devices{s}.verify,
 	})
 	if folder != nil {
 		if err := s.openFleet(cfg, folder); err != nil {
