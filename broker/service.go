@@ -38,6 +38,9 @@ const (
 	maxRequestSize = 64 << 10
 )
 
+// overhead is about what a PUBLISH has beside topic, properties and payload.
+const overhead = 24
+
 // Request is what a client asks of a Service. Everything in it is a copy.
 type Request struct {
 	Topic     string
@@ -58,8 +61,8 @@ type ticket struct {
 }
 
 // Reply sends a message to the client of the request, on the connection on which it asked, if that has a subscription
-// that matches the topic, other than a shared one, and its policy lets it receive the message. It reports whether it does;
-// the message has QoS 1 where the subscription has. It may be called from any goroutine, at any time, and again. Of props
+// that matches the topic, other than a shared one, its policy lets it receive the message, and it takes packets that large.
+// It reports whether it does; the message has QoS 1 where the subscription has. It may be called from any goroutine, at any time, and again. Of props
 // those count that a PUBLISH passes on; nil: none.
 func (r *Request) Reply(topic string, payload []byte, props *mqtt.Properties) bool {
 	if r.c == nil {
@@ -190,6 +193,10 @@ func (c *Conn) tell(name string, payload []byte, props *mqtt.Properties) bool {
 		return false
 	}
 	size := m.Size()
+	if int64(len(name)+len(payload)+len(m.Props)+overhead) > c.maxSend { // told here, not when it is written
+		w.count(droppedTooLarge, 1)
+		return false
+	}
 	switch {
 	case d.qos == 0 && (s.outBytes+size > c.lim.MaxOutbound || b.outbound.Load() > b.cfg.OutboundMemory):
 		w.count(droppedOutbound, 1)

@@ -152,7 +152,9 @@ func decodeSession(id store.SessionID, v []byte) (*store.Session, error) {
 	s.Name = string(d.bytes(maxBytes))
 	s.Method = string(d.bytes(maxBytes))
 	if flags&sessionKind != 0 {
-		s.Kind = string(d.bytes(maxBytes))
+		if s.Kind = string(d.bytes(maxBytes)); s.Kind == "" {
+			d.fail()
+		}
 	}
 	s.Expiry = uint32(d.uint(math.MaxUint32))
 	s.Sent = d.uint(math.MaxUint64)

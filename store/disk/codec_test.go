@@ -18,7 +18,7 @@ func samples() map[byte][]byte {
 	m.Expires, m.Seq, m.From, m.QoS, m.Retain = -5, math.MaxUint64, &from, 2, true
 	p := &store.Placement{Bytes: math.MaxUint64, SubIDs: []uint32{1, 268435455}, Share: "$share/g/#", QoS: 1, Retain: true}
 	return map[byte][]byte{
-		kindSession: appendSession(nil, &store.Session{ClientID: "c", Name: "n", Method: "m", Bound: true, Online: true, Expiry: math.MaxUint32,
+		kindSession: appendSession(nil, &store.Session{ClientID: "c", Name: "n", Method: "m", Kind: "k", Bound: true, Online: true, Expiry: math.MaxUint32,
 			Sent: math.MaxUint64, WillAt: -1, ExpireAt: math.MaxInt64}),
 		kindWill: appendWill(nil, &store.Will{Topic: []byte("w"), Payload: []byte("gone"), Props: []byte{9}, Expiry: math.MaxUint32,
 			HasExpiry: true, Delay: math.MaxUint32, QoS: 2, Retain: true}),

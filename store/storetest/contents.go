@@ -21,7 +21,7 @@ func fields(t *testing.T, h *harness) {
 		}
 	}
 	long := strings.Repeat("x", 65535)
-	do(&store.Op{Kind: store.PutSession, Session: 7, State: &store.Session{ID: 7, ClientID: long, Name: "name", Method: "cert", Bound: true, Online: true,
+	do(&store.Op{Kind: store.PutSession, Session: 7, State: &store.Session{ID: 7, ClientID: long, Name: "name", Method: "cert", Kind: "device", Bound: true, Online: true,
 		Expiry: 1<<32 - 1, Sent: 1 << 60, WillAt: 5 * time.Hour, ExpireAt: 6 * time.Hour,
 		Will: &store.Will{Topic: []byte("will/" + long[:65530]), Payload: []byte{0, 255}, Props: []byte{3, 4}, Expiry: 7, HasExpiry: true,
 			Delay: 1<<32 - 1, QoS: 2, Retain: true}}, Wait: h})
