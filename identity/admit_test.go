@@ -185,3 +185,15 @@ func TestOverlap(t *testing.T) {
 	b.run()
 	until(t, "without overlap the first is superseded", func() bool { return b.certificates("e") == "active superseded" })
 }
+
+// Judging a session again, as the broker does with all of them after a change.
+func BenchmarkStands(b *testing.B) {
+	e := newBench(b, Config{})
+	p := principal(e.device("d"))
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := e.Stands(p); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

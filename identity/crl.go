@@ -136,11 +136,10 @@ func (s *Service) refresh() {
 		}
 	}
 	if len(fresh) > 0 && (signed || l.unsaved) {
-		// The file is first: a number that was served is not given again after a restart.
+		l.current.Store(&fresh)
 		err := s.writeLists(fresh)
 		l.unsaved = err != nil
 		s.report("crl file", "the revocation list is not written", err)
-		l.current.Store(&fresh)
 	}
 	s.report("crl", "the revocation list is not renewed", failed)
 }

@@ -3,6 +3,7 @@ package identity
 import (
 	"bytes"
 	"crypto/x509"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"github.com/sealmq/sealmq/pki"
+	"github.com/sealmq/sealmq/registry"
 )
 
 // parse reads a list that the CA in force has signed.
@@ -70,6 +72,60 @@ func TestCRL(t *testing.T) {
 	if fi, err := os.Stat(b.file("crl/device.crl")); err != nil || fi.Mode().Perm() != 0o644 {
 		t.Error(fi.Mode(), err)
 	}
+}
+
+// fill registers devices that have a certificate each, of keys that nobody has.
+func (b *bench) fill(n int) (ids []string) {
+	b.t.Helper()
+	var lines bytes.Buffer
+	issuer := registry.KeyID(b.CA().DeviceCAs()[0])
+	out := json.NewEncoder(&lines)
+	for i := range n {
+		ids = append(ids, fmt.Sprint("d", i))
+		b.do(out.Encode(registry.Device{ID: ids[i], State: registry.Active, Certificates: []registry.Certificate{{
+			Serial: fmt.Sprintf("%032x", i+1), Issuer: issuer, SPKI: fmt.Sprintf("%064x", i+1),
+			NotBefore: start, NotAfter: start.AddDate(1, 0, 0), State: registry.CertActive,
+		}}}))
+	}
+	_, err := b.reg.Import(b.ctx, &lines, registry.ImportOptions{Format: registry.JSONL})
+	b.do(err)
+	return ids
+}
+
+// revokeAll revokes devices, waits until all are listed, and tells how long the latter took and how many lists were signed.
+func (b *bench) revokeAll(ids []string) (took time.Duration, signed uint64) {
+	b.t.Helper()
+	b.Settle()
+	first := b.lists.all()[0].number
+	b.do(b.reg.Revoke(b.ctx, pki.KeyCompromise, ids...))
+	began := time.Now()
+	until(b.t, "all are listed", func() bool { der, _ := b.CRL(); return len(der) > 30*len(ids) && len(b.listed()) == len(ids) })
+	return time.Since(began), b.lists.all()[0].number - first
+}
+
+// Many that are revoked at once are in the list within a moment, of which few are signed.
+func TestCRLOfMany(t *testing.T) {
+	b := newBench(t, Config{})
+	ids := b.fill(1000)
+	b.run()
+	if took, signed := b.revokeAll(ids); signed > 10 {
+		t.Errorf("%d lists, the last after %v", signed, took)
+	}
+}
+
+// How long it takes after the revocation of ten thousand until the list has them.
+func BenchmarkCRLOfMany(b *testing.B) {
+	took := time.Duration(0)
+	for b.Loop() {
+		e := newBench(b, Config{})
+		e.log = nil
+		e.open(Config{})
+		ids := e.fill(10_000)
+		e.run()
+		one, _ := e.revokeAll(ids)
+		took += one
+	}
+	b.ReportMetric(float64(took.Milliseconds())/float64(b.N), "ms/listed")
 }
 
 // A list is replaced when half of its life is over, and never with a number that was used, whatever the clock says.

@@ -178,8 +178,8 @@ func (r *Registry) judge(e *entry, serial *[serialSize]byte, spki *[keySize]byte
 }
 
 // Standing is Check for one that was let in before, named by kind (empty if the certificate did not say), name, serial in
-// hex and SHA-256 of the key. Nothing is registered by it. Without a serial the device alone is judged. It takes no lock
-// and allocates nothing.
+// hex and SHA-256 of the key. Nothing is registered by it. Without a serial the device alone is judged, and also with a
+// certificate that is not registered: whoever let that in knew why. It takes no lock and allocates nothing.
 func (r *Registry) Standing(kind pki.Kind, name, serial string, spki [32]byte) Verdict {
 	var buf [idBuffer]byte
 	var e *entry
@@ -200,7 +200,7 @@ func (r *Registry) Standing(kind pki.Kind, name, serial string, spki [32]byte) V
 	if _, lost := r.holder(spki); lost {
 		return Verdict{Cause: CauseRevoked, Device: v.Device}
 	}
-	if r.o.Strict || kind == pki.Claim {
+	if kind == pki.Claim {
 		return Verdict{Cause: CauseUnknown, Device: v.Device}
 	}
 	return v

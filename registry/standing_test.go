@@ -51,7 +51,7 @@ func TestStanding(t *testing.T) {
 	check("revoked device alone", b.Standing(pki.Device, "gone", "", key), Refuse, CauseRevoked)
 	b.open(Options{Strict: true, Issuers: []*x509.Certificate{b.ca.cert}, Log: b.o.Log, Now: b.clock.now})
 	check("strict, registered", standing(b.Registry, leaf), Quarantine, CauseQuarantined)
-	check("strict, foreign", standing(b.Registry, foreign), Refuse, CauseUnknown)
+	check("strict, foreign", standing(b.Registry, foreign), Quarantine, CauseQuarantined)
 	check("strict, unknown", b.Standing(pki.Device, "x", "01", key), Refuse, CauseUnknown)
 	check("strict, device alone", b.Standing(pki.Device, "x", "", key), Allow, "")
 
