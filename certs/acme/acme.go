@@ -33,7 +33,6 @@ import (
 	"time"
 
 	"github.com/caddyserver/certmagic"
-	"go.uber.org/zap"
 
 	"github.com/sealmq/sealmq/pki"
 )
@@ -68,8 +67,9 @@ type Manager struct {
 	answers *answers
 	issuer  *issuer
 	sites   map[string]*site
-	byIP    bool          // addresses are among the names
 	slots   chan struct{} // of attempts
+
+	addresses []*site // those of the sites whose names are addresses
 
 	mu      sync.Mutex
 	running context.Context // nil before Start
@@ -77,7 +77,7 @@ type Manager struct {
 	cache   *certmagic.Cache
 	wg      sync.WaitGroup
 
-	magic, offline *certmagic.Config // with and without staples; set by Start
+	magic, offline *certmagic.Config // with and without staples; set by open
 }
 
 // site is one name with its certificate.
@@ -114,8 +114,11 @@ func New(cfg Config, o Options) (*Manager, error) {
 		return nil, err
 	}
 	for _, n := range m.cfg.Names {
-		m.sites[n] = &site{name: n, forced: make(chan chan error)}
-		m.byIP = m.byIP || net.ParseIP(n) != nil
+		s := &site{name: n, forced: make(chan chan error)}
+		m.sites[n] = s
+		if net.ParseIP(n) != nil {
+			m.addresses = append(m.addresses, s)
+		}
 	}
 	return m, nil
 }
@@ -126,6 +129,19 @@ func (m *Manager) Start(ctx context.Context) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.running, m.cancel = context.WithCancel(ctx)
+	m.open()
+	if m.cfg.Directory == LetsEncryptStaging {
+		m.log.Warn("acme: the staging CA of Let's Encrypt is used, whose certificates no client trusts", "hint", "remove staging when all is well")
+	}
+	for _, s := range m.sites {
+		m.recall(m.running, s)
+		m.wg.Go(func() { m.tend(m.running, s) })
+	}
+	m.wg.Go(func() { m.clean(m.running) })
+}
+
+// open sets certmagic up.
+func (m *Manager) open() {
 	log := zapTo(m.log)
 	m.cache = certmagic.NewCache(certmagic.CacheOptions{
 		// The cache is not used to serve, and stays empty: it would go on to show what was renewed.
@@ -137,14 +153,6 @@ func (m *Manager) Start(ctx context.Context) {
 	m.magic = certmagic.New(m.cache, conf)
 	conf.OCSP.DisableStapling = true
 	m.offline = certmagic.New(m.cache, conf)
-	if m.cfg.Directory == LetsEncryptStaging {
-		m.log.Warn("acme: the staging CA of Let's Encrypt is used, whose certificates no client trusts", "hint", "remove staging when all is well")
-	}
-	for _, s := range m.sites {
-		m.recall(m.running, s)
-		m.wg.Go(func() { m.tend(m.running, s) })
-	}
-	m.wg.Go(func() { m.clean(m.running, log) })
 }
 
 // Close ends what Start began, and waits for it. Certificates are served on.
@@ -166,30 +174,48 @@ func (m *Manager) Close() {
 // Names returns the names of the configuration, in lower case, sorted.
 func (m *Manager) Names() []string { return slices.Sorted(slices.Values(m.cfg.Names)) }
 
-// Get returns the certificate for the name that a client asks for, or for the address it has connected to when it asks for
-// none. It returns false for other names, and while there is no certificate that is valid: another one is needed then.
+// Get returns the certificate for the name that a client asks for. One that asks for none has connected to an address: it
+// gets the certificate for that, or for the only address there is, since behind a router ours is another. Get returns false
+// for other names, and while there is no certificate that is valid: another one is needed then.
 func (m *Manager) Get(hello *tls.ClientHelloInfo) (*tls.Certificate, bool) {
-	name := hello.ServerName
-	if name == "" && m.byIP && hello.Conn != nil {
-		if a, ok := hello.Conn.LocalAddr().(*net.TCPAddr); ok {
-			name = a.AddrPort().Addr().Unmap().String()
-		}
-	}
-	s := m.sites[name]
+	s := m.site(hello)
 	if s == nil {
-		name = normal(name)
-		if s = m.sites[name]; s == nil {
-			_, rest, ok := strings.Cut(name, ".")
-			if s = m.sites["*."+rest]; s == nil || !ok {
-				return nil, false
-			}
-		}
+		return nil, false
 	}
 	c := s.served.Load()
 	if c == nil || m.now().After(c.Leaf.NotAfter) {
 		return nil, false
 	}
 	return c, true
+}
+
+// site finds what a client asks for, nil if that is not ours.
+func (m *Manager) site(hello *tls.ClientHelloInfo) *site {
+	name := hello.ServerName
+	if name == "" {
+		if len(m.addresses) > 0 && hello.Conn != nil {
+			if a, ok := hello.Conn.LocalAddr().(*net.TCPAddr); ok {
+				if s := m.sites[a.AddrPort().Addr().Unmap().String()]; s != nil {
+					return s
+				}
+			}
+		}
+		if len(m.addresses) == 1 {
+			return m.addresses[0]
+		}
+		return nil
+	}
+	if s := m.sites[name]; s != nil {
+		return s
+	}
+	name = normal(name)
+	if s := m.sites[name]; s != nil {
+		return s
+	}
+	if _, rest, ok := strings.Cut(name, "."); ok {
+		return m.sites["*."+rest]
+	}
+	return nil
 }
 
 // ChallengeConfig answers the CA in a handshake that offers acme-tls/1 alone; the connection is of no use after it. It
@@ -390,7 +416,7 @@ func (m *Manager) staple(ctx context.Context, s *site) {
 }
 
 // clean deletes certificates and OCSP responses that have expired, those of names that are kept no more among them.
-func (m *Manager) clean(ctx context.Context, log *zap.Logger) {
+func (m *Manager) clean(ctx context.Context) {
 	t := time.NewTimer(time.Minute)
 	defer t.Stop()
 	for {
@@ -400,7 +426,7 @@ func (m *Manager) clean(ctx context.Context, log *zap.Logger) {
 		case <-t.C:
 		}
 		if err := certmagic.CleanStorage(ctx, m.storage, certmagic.CleanStorageOptions{
-			Logger: log, OCSPStaples: true, ExpiredCerts: true, ExpiredCertGracePeriod: expiredFor,
+			Logger: zapTo(m.log), OCSPStaples: true, ExpiredCerts: true, ExpiredCertGracePeriod: expiredFor,
 		}); err != nil && ctx.Err() == nil {
 			m.log.Warn("acme: expired certificates not deleted", "error", clip(err))
 		}
