@@ -3,7 +3,6 @@ package enroll
 import (
 	"errors"
 	"log/slog"
-	"slices"
 	"time"
 
 	"github.com/sealmq/sealmq/identity"
@@ -39,9 +38,6 @@ func (s *Service) renew(j *job) (*identity.Issued, error) {
 		return nil, err
 	}
 	now := s.now()
-	if j.Cert != nil && now.After(j.Cert.NotAfter) && now.Sub(j.Cert.NotAfter) > s.o.Grace {
-		return nil, reject(CodeExpired, "its certificate ended at "+j.Cert.NotAfter.UTC().Format(time.RFC3339))
-	}
 	if state == registry.Pending {
 		r := rejectFor(CodeNotActive, approvalRetry, "device "+id+" is pending")
 		r.Reason, r.Fix = "the device waits for approval by an operator", "ask again later"
@@ -56,13 +52,18 @@ func (s *Service) renew(j *job) (*identity.Issued, error) {
 		return nil, err
 	}
 	defer s.one(id).Unlock()
-	if d, ok := s.o.Registry.Get(id); ok {
-		if slices.ContainsFunc(d.Certificates, func(c registry.Certificate) bool { return c.Serial == j.Serial && c.State != registry.CertActive }) {
-			return nil, reject(CodeNotActive, "certificate "+clip(j.Serial)+" was ended")
+	d, _ := s.o.Registry.Get(id)
+	for _, c := range d.Certificates {
+		switch {
+		case c.Serial != j.Serial:
+		case c.State != registry.CertActive:
+			return nil, reject(CodeNotActive, "certificate "+c.Serial+" is "+string(c.State))
+		case now.Sub(c.NotAfter) > s.o.Grace:
+			return nil, reject(CodeExpired, "certificate "+c.Serial+" ended at "+c.NotAfter.Format(time.RFC3339))
 		}
-		if out := s.answers.get(id, a.spki, &d, now); out != nil && serialOf(out) != j.Serial && d.State == registry.Active {
-			return out, nil
-		}
+	}
+	if out := s.answers.get(id, a.spki, &d, now); out != nil && serialOf(out) != j.Serial && d.State == registry.Active {
+		return out, nil
 	}
 	var wait time.Duration
 	s.renewals.with(id, func(h *hourly) { wait = h.take(now, s.o.Config.RenewalsPerHour) })
