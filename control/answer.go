@@ -16,6 +16,7 @@ import (
 // Bounds of a request, and of the patience with whoever sends it.
 const (
 	maxBody       = 64 << 10
+	maxList       = 2 << 20  // of a body with a list of thousands
 	maxSelection  = 16 << 20 // of a body with a Selection
 	maxHeader     = 8 << 10
 	readTimeout   = 10 * time.Second
@@ -69,9 +70,12 @@ func (p *routes) get(path string, h handler) {
 }
 
 // post adds a path that changes something.
-func (p *routes) post(path string, h change) {
+func (p *routes) post(path string, h change) { p.postMuch(path, maxBody, h) }
+
+// postMuch is post with a body of at most limit bytes.
+func (p *routes) postMuch(path string, limit int64, h change) {
 	p.add("POST", path, func(w http.ResponseWriter, r *http.Request) {
-		answer(w, r, maxBody, func(r *http.Request) (any, error) {
+		answer(w, r, limit, func(r *http.Request) (any, error) {
 			r = p.s.named(r)
 			detail, v, err := h(r)
 			p.s.logged(r, detail, err)
@@ -107,7 +111,7 @@ func (s *Server) logged(r *http.Request, detail string, err error) {
 	p, _ := r.Context().Value(peerKey{}).(peer)
 	log := s.o.Log.With("request", strings.TrimPrefix(r.URL.Path, "/v1/"), "pid", p.PID, "uid", p.UID, "gid", p.GID, "who", caller(r))
 	if detail != "" {
-		log = log.With("of", detail)
+		log = log.With("of", fmt.Sprintf("%.200s", detail))
 	}
 	if err != nil {
 		log.Warn("control request failed", "error", err)

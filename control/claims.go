@@ -8,6 +8,7 @@ import (
 // ClaimRequest makes a claim: what a device shows to be enrolled. Without a CSR it is a token, with one a certificate for
 // the key of the CSR.
 type ClaimRequest struct {
+	ID          string            `json:"id,omitempty"` // made if empty
 	Note        string            `json:"note,omitempty"`
 	TTL         int64             `json:"ttl_seconds,omitempty"`   // 0: the default
 	Uses        int               `json:"uses,omitempty"`          // 0: the default
@@ -29,6 +30,7 @@ type Claim struct {
 	Expires     time.Time         `json:"expires"`
 	Uses        int               `json:"uses"` // 0: without limit
 	Used        int               `json:"used"`
+	Revoked     time.Time         `json:"revoked,omitzero"`
 	IDs         []string          `json:"ids,omitempty"`
 	Pattern     string            `json:"pattern,omitempty"`
 	Groups      []string          `json:"groups,omitempty"`
@@ -69,29 +71,52 @@ type FactoryRequest struct {
 	Proof string `json:"proof"`
 }
 
-// CreateClaim makes a claim.
+// CreateClaim makes a claim. One that exists is enroll.ErrClaim.
 func (c *Client) CreateClaim(ctx context.Context, q ClaimRequest) (*ClaimCreated, error) {
-	return nil, errNotYet
+	made := new(ClaimCreated)
+	if err := c.do(ctx, "POST", "/v1/claims/create", q, made); err != nil {
+		return nil, err
+	}
+	return made, nil
 }
 
-// Claims lists the claims.
-func (c *Client) Claims(ctx context.Context) ([]Claim, error) { return nil, errNotYet }
+// Claims lists the claims, the oldest first; those that have ended for a week.
+func (c *Client) Claims(ctx context.Context) ([]Claim, error) {
+	var all []Claim
+	err := c.do(ctx, "GET", "/v1/claims", nil, &all)
+	return all, err
+}
 
-// RevokeClaim ends a claim. Devices that it enrolled stay.
-func (c *Client) RevokeClaim(ctx context.Context, id string) error { return errNotYet }
+// RevokeClaim ends a claim. Devices that it enrolled stay. An unknown one is enroll.ErrNoClaim.
+func (c *Client) RevokeClaim(ctx context.Context, id string) error {
+	return c.do(ctx, "POST", "/v1/claims/revoke", nameRequest{id}, &struct{}{})
+}
 
 // FactoryChallenge gives the code that a factory CA has to sign to be registered, and when it ends.
 func (c *Client) FactoryChallenge(ctx context.Context) (code string, expires time.Time, err error) {
-	return "", time.Time{}, errNotYet
+	var a challengeAnswer
+	err = c.do(ctx, "POST", "/v1/factories/challenge", struct{}{}, &a)
+	return a.Code, a.Expires, err
 }
 
-// AddFactory registers a factory CA.
+// AddFactory registers a factory CA. One that exists is enroll.ErrFactory, a wrong proof enroll.ErrProof.
 func (c *Client) AddFactory(ctx context.Context, q FactoryRequest) (*Factory, error) {
-	return nil, errNotYet
+	f := new(Factory)
+	if err := c.do(ctx, "POST", "/v1/factories/add", q, f); err != nil {
+		return nil, err
+	}
+	return f, nil
 }
 
-// Factories lists the factory CAs.
-func (c *Client) Factories(ctx context.Context) ([]Factory, error) { return nil, errNotYet }
+// Factories lists the factory CAs, by name.
+func (c *Client) Factories(ctx context.Context) ([]Factory, error) {
+	var all []Factory
+	err := c.do(ctx, "GET", "/v1/factories", nil, &all)
+	return all, err
+}
 
-// RemoveFactory ends the trust in a factory CA. Devices of it that are registered stay.
-func (c *Client) RemoveFactory(ctx context.Context, name string) error { return errNotYet }
+// RemoveFactory ends the trust in a factory CA. Devices of it that are registered stay. An unknown one is
+// enroll.ErrNoFactory.
+func (c *Client) RemoveFactory(ctx context.Context, name string) error {
+	return c.do(ctx, "POST", "/v1/factories/remove", nameRequest{name}, &struct{}{})
+}

@@ -87,19 +87,22 @@ func (c *Client) Running() bool { return c.server == nil }
 // Health asks how the broker is.
 func (c *Client) Health(ctx context.Context) (Health, error) {
 	var h Health
-	return h, c.do(ctx, "GET", "/v1/health", nil, &h)
+	err := c.do(ctx, "GET", "/v1/health", nil, &h)
+	return h, err
 }
 
 // Stats asks for the counters.
 func (c *Client) Stats(ctx context.Context) (Stats, error) {
 	var s Stats
-	return s, c.do(ctx, "GET", "/v1/stats", nil, &s)
+	err := c.do(ctx, "GET", "/v1/stats", nil, &s)
+	return s, err
 }
 
 // Backup makes the broker write a backup. It takes as long as that takes.
 func (c *Client) Backup(ctx context.Context, q BackupRequest) (Backup, error) {
 	var b Backup
-	return b, c.do(ctx, "POST", "/v1/backup", q, &b)
+	err := c.do(ctx, "POST", "/v1/backup", q, &b)
+	return b, err
 }
 
 // Reload makes the broker read its configuration again.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 
+	"github.com/sealmq/sealmq/enroll"
 	"github.com/sealmq/sealmq/identity"
 	"github.com/sealmq/sealmq/pki"
 	"github.com/sealmq/sealmq/registry"
@@ -14,26 +15,31 @@ import (
 
 // Codes of errors. What the CA refuses to sign has the pki.Code of its pki.Refusal instead.
 const (
-	CodeRequest     = "bad-request" // the request itself is wrong
-	CodeNotFound    = "not-found"   // what it names is not there
-	CodeUnsupported = "unsupported" // whoever answers has no such part
-	CodeBusy        = "busy"        // the same is under way, or too much
-	CodeStopping    = "stopping"    // the broker ends
-	CodeCancelled   = "cancelled"   // context.Canceled
-	CodeStore       = "store"       // store.ErrDegraded
-	CodeUnknown     = "unknown"     // registry.ErrUnknown
-	CodeExists      = "exists"      // registry.ErrExists
-	CodeRevoked     = "revoked"     // registry.ErrRevoked
-	CodeEnded       = "ended"       // registry.ErrEnded
-	CodeIssuer      = "issuer"      // registry.ErrIssuer
-	CodeKeyLost     = "key-lost"    // registry.ErrKey
-	CodeDisabled    = "disabled"    // identity.ErrDisabled
-	CodeNoCA        = "no-ca"       // pki.ErrNoCA
-	CodeNoRootKey   = "no-root-key" // pki.ErrNoRootKey
-	CodeWaiting     = "waiting"     // pki.ErrWaiting
-	CodeNotSeen     = "not-seen"    // pki.ErrNotSeen
-	CodeLocked      = "locked"      // pki.ErrLocked
-	CodeClock       = "clock"       // pki.ErrClock
+	CodeRequest     = "bad-request"    // the request itself is wrong
+	CodeNotFound    = "not-found"      // what it names is not there
+	CodeUnsupported = "unsupported"    // whoever answers has no such part
+	CodeBusy        = "busy"           // the same is under way, or too much
+	CodeStopping    = "stopping"       // the broker ends
+	CodeCancelled   = "cancelled"      // context.Canceled
+	CodeStore       = "store"          // store.ErrDegraded
+	CodeUnknown     = "unknown"        // registry.ErrUnknown
+	CodeExists      = "exists"         // registry.ErrExists
+	CodeRevoked     = "revoked"        // registry.ErrRevoked
+	CodeEnded       = "ended"          // registry.ErrEnded
+	CodeIssuer      = "issuer"         // registry.ErrIssuer
+	CodeKeyLost     = "key-lost"       // registry.ErrKey
+	CodeDisabled    = "disabled"       // identity.ErrDisabled
+	CodeNoClaim     = "no-claim"       // enroll.ErrNoClaim
+	CodeClaim       = "claim-exists"   // enroll.ErrClaim
+	CodeNoFactory   = "no-factory"     // enroll.ErrNoFactory
+	CodeFactory     = "factory-exists" // enroll.ErrFactory
+	CodeProof       = "proof"          // enroll.ErrProof
+	CodeNoCA        = "no-ca"          // pki.ErrNoCA
+	CodeNoRootKey   = "no-root-key"    // pki.ErrNoRootKey
+	CodeWaiting     = "waiting"        // pki.ErrWaiting
+	CodeNotSeen     = "not-seen"       // pki.ErrNotSeen
+	CodeLocked      = "locked"         // pki.ErrLocked
+	CodeClock       = "clock"          // pki.ErrClock
 )
 
 // meaning of a code: the error that it stands for, and the status of its answer.
@@ -55,6 +61,12 @@ func meanings() []meaning {
 		{CodeIssuer, registry.ErrIssuer, http.StatusUnprocessableEntity},
 		{CodeKeyLost, registry.ErrKey, http.StatusUnprocessableEntity},
 		{CodeDisabled, identity.ErrDisabled, http.StatusUnprocessableEntity},
+		{CodeStopping, enroll.ErrClosed, http.StatusServiceUnavailable},
+		{CodeNoClaim, enroll.ErrNoClaim, http.StatusNotFound},
+		{CodeClaim, enroll.ErrClaim, http.StatusConflict},
+		{CodeNoFactory, enroll.ErrNoFactory, http.StatusNotFound},
+		{CodeFactory, enroll.ErrFactory, http.StatusConflict},
+		{CodeProof, enroll.ErrProof, http.StatusUnprocessableEntity},
 		{CodeNoCA, pki.ErrNoCA, http.StatusUnprocessableEntity},
 		{CodeNoRootKey, pki.ErrNoRootKey, http.StatusUnprocessableEntity},
 		{CodeWaiting, pki.ErrWaiting, http.StatusUnprocessableEntity},

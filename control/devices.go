@@ -93,7 +93,8 @@ func (c *Client) Devices(ctx context.Context, q Query, fn func(registry.Device) 
 // Device returns one device, or an operator by its id operator/NAME. An unknown one is registry.ErrUnknown.
 func (c *Client) Device(ctx context.Context, id string) (registry.Device, error) {
 	var d registry.Device
-	return d, c.do(ctx, "GET", withQuery("/v1/device", url.Values{"id": {id}}), nil, &d)
+	err := c.do(ctx, "GET", withQuery("/v1/device", url.Values{"id": {id}}), nil, &d)
+	return d, err
 }
 
 // AddDevice adds a device. The Certificate is nil without a CSR. One that exists is registry.ErrExists.
@@ -189,7 +190,8 @@ func (c *Client) Export(ctx context.Context, out io.Writer, format registry.Form
 // Operators lists the operators: devices whose id is operator/NAME.
 func (c *Client) Operators(ctx context.Context) ([]registry.Device, error) {
 	var all []registry.Device
-	return all, c.do(ctx, "GET", "/v1/operators", nil, &all)
+	err := c.do(ctx, "GET", "/v1/operators", nil, &all)
+	return all, err
 }
 
 // IssueOperator issues a certificate to the operator whose name is q.ID.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"log/slog"
 
+	"github.com/sealmq/sealmq/enroll"
 	"github.com/sealmq/sealmq/identity"
 	"github.com/sealmq/sealmq/registry"
 )
@@ -14,6 +15,7 @@ import (
 type Fleet struct {
 	Identity *identity.Service
 	Registry *registry.Registry
+	Enroll   *enroll.Service
 
 	Data string       // the data folder, shown in answers
 	Log  *slog.Logger // who changed what; nil: nothing is logged

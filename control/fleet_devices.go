@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/x509"
 	"encoding/hex"
+	"encoding/pem"
 	"fmt"
 	"net/http"
 	"time"
@@ -116,17 +117,22 @@ func (f *Fleet) operators(*http.Request) (any, error) {
 	return all, err
 }
 
-// life reads a number of seconds; 0: the default.
-func life(seconds int64) (time.Duration, error) {
+// seconds reads a length of time; 0: the default.
+func seconds(name string, n int64) (time.Duration, error) {
 	const most = 100 * 366 * 24 * 3600
-	if seconds < 0 || seconds > most {
-		return 0, badRequest("life_seconds %d: 0 to %d wanted", seconds, int64(most))
+	if n < 0 || n > most {
+		return 0, badRequest("%s %d: 0 to %d wanted", name, n, int64(most))
 	}
-	return time.Duration(seconds) * time.Second, nil
+	return time.Duration(n) * time.Second, nil
+}
+
+// certificatePEM is the PEM form of a certificate.
+func certificatePEM(der []byte) []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
 }
 
 // issue orders a certificate.
-func (f *Fleet) issue(r *http.Request, o identity.Order, csr string, seconds int64) (*Certificate, error) {
+func (f *Fleet) issue(r *http.Request, o identity.Order, csr string, life int64) (*Certificate, error) {
 	service, err := f.identity()
 	if err != nil {
 		return nil, err
@@ -134,10 +140,10 @@ func (f *Fleet) issue(r *http.Request, o identity.Order, csr string, seconds int
 	if csr == "" {
 		return nil, badRequest("csr is missing")
 	}
-	if o.Life, err = life(seconds); err != nil {
+	if o.Life, err = seconds("life_seconds", life); err != nil {
 		return nil, err
 	}
-	o.CSR, o.Via = []byte(csr), caller(r)
+	o.CSR, o.Via = []byte(csr), registry.Actor(r.Context())
 	c, err := service.Issue(r.Context(), o)
 	if err != nil {
 		return nil, err
@@ -168,7 +174,7 @@ func (f *Fleet) add(r *http.Request) (string, any, error) {
 		}
 		return q.ID, struct{}{}, reg.Add(r.Context(), registry.Device{ID: q.ID, Groups: q.Groups, Attributes: q.Attributes, State: q.State})
 	}
-	c, err := f.issue(r, identity.Order{ID: q.ID, Kind: pki.Device, Groups: q.Groups, Attributes: q.Attributes, Must: identity.BeNew}, q.CSR, q.Life)
+	c, err := f.issue(r, identity.Order{ID: q.ID, Kind: pki.Device, Groups: q.Groups, Attributes: q.Attributes, State: q.State, Must: identity.BeNew}, q.CSR, q.Life)
 	return q.ID, c, err
 }
 

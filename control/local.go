@@ -56,9 +56,3 @@ type pipeAddr struct{}
 
 func (pipeAddr) Network() string { return "pipe" }
 func (pipeAddr) String() string  { return "pipe" }
-
-func (p *routes) claims() {}
-
-func (p *routes) ca() {}
-
-var errNotYet = http.ErrNotSupported
