@@ -6,8 +6,8 @@
 //	report.WriteText(os.Stdout)
 //
 // Examine is a function of its Snapshot alone: it asks nobody, changes nothing, and reads the devices once, one at a time.
-// Its checks have the names that AWS IoT Device Defender gives them, in lower case, and a few of its own. The
-// package starts no goroutine.
+// Its checks have the names that AWS IoT Device Defender gives them, in lower case, and a few of its own. Sightings
+// gathers what a running broker can tell. The package starts no goroutine.
 package audit
 
 import (
@@ -35,10 +35,8 @@ type Snapshot struct {
 	Broker *Broker
 }
 
-// Broker is what a running broker knows.
+// Broker is what a running broker knows. The first three come from Sightings.
 type Broker struct {
-	// Since is when counting began of what follows.
-	Since time.Time
 	// Takeovers are client identifiers whose connection was ended by another one with the same. The session of a device
 	// that has lost its connection without a word is taken over, too: a few are nothing.
 	Takeovers []Takeover
@@ -75,7 +73,7 @@ type CRL struct {
 type Takeover struct {
 	ClientID string
 	Device   string // whose it is; may be empty
-	Times    int
+	Times    int    // within an hour
 }
 
 // SeenFrom is a certificate that was used from several addresses at a time.

@@ -109,7 +109,6 @@ func clean(t testing.TB) Snapshot {
 		ForeignCAs: []CA{{Name: "Factory CA", Cert: foreign, Accepted: true, Listener: "factory"}},
 		CRLs:       []CRL{{CRLStatus: pki.CRLStatus{Issuer: "Factory CA", Next: now.Add(day)}, Listener: "factory", Deny: true}},
 		Broker: &Broker{
-			Since:              now.Add(-day),
 			Takeovers:          []Takeover{{ClientID: "pump-1", Device: "pump-1", Times: 3}},
 			Keys:               slices.Values([]Key{{Device: "pump-1", Kind: "ECDSA P-256"}}),
 			Listeners:          []Listener{{Name: "mqtts", Address: ":8883", MinTLS: 0x0303}, {Name: "local", Address: "127.0.0.1:1883", Plain: true, Anonymous: true}, {Name: "local6", Address: "[::1]:1883", Plain: true}},

@@ -47,9 +47,8 @@ func (j *judge) broker() {
 		}
 		f := Finding{
 			Check: ClientIDs, Severity: High, Device: t.Device, ClientID: t.ClientID,
-			Text: fmt.Sprintf("the client identifier %q was taken over %d times since %s", cut(t.ClientID), t.Times,
-				b.Since.UTC().Format("2006-01-02 15:04")),
-			Fix: "give each client an identifier of its own, and each device a certificate: sealmq device add ID",
+			Text: fmt.Sprintf("the client identifier %q was taken over %d times within an hour", cut(t.ClientID), t.Times),
+			Fix:  "give each client an identifier of its own, and each device a certificate: sealmq device add ID",
 		}
 		j.find(f)
 	}

@@ -37,7 +37,7 @@ func (j *judge) finish() {
 		return cmp.Or(
 			slices.Index(severities[:], a.Severity)-slices.Index(severities[:], b.Severity),
 			slices.Index(checks[:], a.Check)-slices.Index(checks[:], b.Check),
-			strings.Compare(a.Device, b.Device),
+			strings.Compare(a.Device, b.Device), strings.Compare(a.ClientID, b.ClientID), strings.Compare(a.Serial, b.Serial),
 		)
 	})
 	found := make(map[Check]int)
