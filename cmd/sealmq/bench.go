@@ -351,14 +351,10 @@ type progressLine struct {
 
 func (o *benchOptions) progress() *progressLine {
 	p := &progressLine{}
-	f, ok := o.cmd.ErrOrStderr().(*os.File)
-	if !ok || o.quietLine {
+	if o.quietLine || !isTerminal(o.cmd.ErrOrStderr()) {
 		return p
 	}
-	if info, err := f.Stat(); err != nil || info.Mode()&os.ModeCharDevice == 0 {
-		return p
-	}
-	p.w = f
+	p.w = o.cmd.ErrOrStderr()
 	o.cfg.Progress = p.show
 	return p
 }

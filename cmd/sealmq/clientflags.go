@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io"
 	"math"
 	"net"
 	"os"
@@ -290,19 +289,10 @@ func (o *clientOptions) resolve() error {
 // warn writes a line to stderr, red on a terminal.
 func (o *clientOptions) warn(text string) {
 	red, plain := "\x1b[31m", "\x1b[0m"
-	if !terminal(o.cmd.ErrOrStderr()) || os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb" {
+	if !isTerminal(o.cmd.ErrOrStderr()) || os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb" {
 		red, plain = "", ""
 	}
 	fmt.Fprintf(o.cmd.ErrOrStderr(), "%swarning: %s%s\n", red, text, plain)
-}
-
-func terminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
-	if !ok {
-		return false
-	}
-	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }
 
 // debugf tells what happens, with -d.
