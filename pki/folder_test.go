@@ -256,3 +256,22 @@ func TestNothingIsOverwritten(t *testing.T) {
 		t.Errorf("temporary files stay behind: %v", left)
 	}
 }
+
+// A folder issues as it is told to, and the one before goes on as it did.
+func TestFolderWith(t *testing.T) {
+	f := newFolder(t, at(testTime))
+	key, _ := plainKey(t)
+	other := f.With(Config{CRL: "http://example.org/device.crl", Holder: func(SPKI) (string, error) { return "urn:mqtts:default:claim:line", nil }})
+	b, err := other.Sign(Request{Kind: Claim, ID: "line", CSR: newCSR(t, key)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(b.Leaf.CRLDistributionPoints) != 1 || b.Leaf.URIs[0].String() != "urn:mqtts:default:claim:line" {
+		t.Error(b.Leaf.CRLDistributionPoints, b.Leaf.URIs)
+	}
+	_, err = other.Sign(Request{Kind: Device, ID: "line", CSR: newCSR(t, key)})
+	wantError(t, err, "claim:line has it already")
+	if b, err = f.Sign(Request{Kind: Device, ID: "line", CSR: newCSR(t, key)}); err != nil || len(b.Leaf.CRLDistributionPoints) != 0 {
+		t.Error(b, err)
+	}
+}

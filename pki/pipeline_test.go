@@ -290,7 +290,7 @@ func TestAnyClient(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		id := rapid.StringMatching(`[A-Za-z0-9_:-][A-Za-z0-9._:-]{0,63}`).Draw(t, "id")
 		life := time.Duration(rapid.Int64Range(int64(minLife), int64(issuerLife)).Draw(t, "life"))
-		r := Request{Kind: rapid.SampledFrom([]Kind{Device, Operator}).Draw(t, "kind"), ID: id, Life: life}
+		r := Request{Kind: rapid.SampledFrom([]Kind{Device, Operator, Claim}).Draw(t, "kind"), ID: id, Life: life}
 		if i := rapid.IntRange(-1, len(keys)-1).Draw(t, "key"); i >= 0 {
 			der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, keys[i])
 			if err != nil {

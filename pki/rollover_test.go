@@ -361,6 +361,56 @@ func TestOpenSSLVerifiesCrossSigned(t *testing.T) {
 	}
 }
 
+// While one root takes another's place both device CAs sign their lists, and the folder opens without the key of the one
+// that does not issue.
+func TestSignCRLOf(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "ca")
+	cfg := at(testTime)
+	before, err := Create(dir, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := Announce(dir, Announcement{}, cfg); err != nil {
+		t.Fatal(err)
+	}
+	for _, step := range []func() error{func() error { return nil }, func() error { return Switch(dir, Seen{}, false, cfg) }} {
+		if err := step(); err != nil {
+			t.Fatal(err)
+		}
+		a, err := Open(dir, cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range a.DeviceCAs() {
+			der, err := a.SignCRLOf(c, CRL{Number: 1})
+			if err != nil {
+				t.Fatal(err)
+			}
+			list, err := x509.ParseRevocationList(der)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := list.CheckSignatureFrom(c); err != nil {
+				t.Error(err)
+			}
+		}
+		_, err = a.SignCRLOf(a.Root(), CRL{Number: 1})
+		wantError(t, err, "none of this folder")
+	}
+	if err := os.Remove(filepath.Join(dir, "device.key")); err != nil {
+		t.Fatal(err)
+	}
+	a, err := Open(dir, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.SignCRLOf(a.DeviceCAs()[0], CRL{Number: 1}); err != nil {
+		t.Error(err)
+	}
+	_, err = a.SignCRLOf(before.DeviceCAs()[0], CRL{Number: 1})
+	wantError(t, err, "is not here")
+}
+
 func FuzzState(f *testing.F) {
 	f.Add([]byte("announced\n"))
 	f.Add([]byte("retiring 00\n"))
