@@ -380,8 +380,7 @@ func (b *Broker) claim(id string, principal *auth.Principal) (*session, error) {
 			return s, nil
 		case old == nil: // the store must learn of its end before it learns of this connection
 			s.claim.Unlock()
-			leaving.proc.Lock()
-			leaving.proc.Unlock()
+			leaving.finish()
 			continue
 		}
 		old.kick(mqtt.SessionTakenOver, "another connection uses this client identifier")

@@ -200,6 +200,12 @@ func (s *session) condemn(w *worker, match func(*auth.Principal) bool) bool {
 	}
 }
 
+// finish waits until the store has been told of the connection's end.
+func (c *Conn) finish() {
+	c.proc.Lock()
+	defer c.proc.Unlock()
+}
+
 // abolish ends a session for good, with its connection and without its will.
 func (s *session) abolish() {
 	s.claim.Lock()
@@ -217,9 +223,8 @@ func (s *session) abolish() {
 		if c != nil {
 			c.bar(removed)
 			c.expel()
-		} else { // the store must learn of its end first
-			leaving.proc.Lock()
-			leaving.proc.Unlock()
+		} else {
+			leaving.finish()
 		}
 	}
 	w := s.b.worker()
