@@ -37,6 +37,14 @@ type guest struct {
 	until int64 // seconds since 1970
 }
 
+func identify(c *x509.Certificate) ID {
+	serial := c.SerialNumber.Bytes()
+	if len(serial) == 0 {
+		serial = []byte{0}
+	}
+	return ID{hex.EncodeToString(serial), sha256.Sum256(c.RawSubjectPublicKeyInfo)}
+}
+
 // maxGuests bounds what is remembered; those above it are judged when they connect only.
 const maxGuests = 1 << 20
 
@@ -45,12 +53,7 @@ func (g *guests) add(l *Listener, chain []*x509.Certificate) {
 	if alone {
 		above = chain
 	}
-	id := ID{Key: sha256.Sum256(leaf.RawSubjectPublicKeyInfo)}
-	serial := leaf.SerialNumber.Bytes()
-	if len(serial) == 0 {
-		serial = []byte{0}
-	}
-	id.Serial = hex.EncodeToString(serial)
+	id := identify(leaf)
 	sum := sha256.New()
 	for _, c := range above {
 		sum.Write(c.Raw)

@@ -69,6 +69,10 @@ func (t *trust) same(u *trust) bool {
 	return t.ours == u.ours && slices.EqualFunc(t.cas, u.cas, (*x509.Certificate).Equal)
 }
 
+func (t *trust) sameOthers(u *trust) bool {
+	return u != nil && slices.EqualFunc(t.others(), u.others(), (*x509.Certificate).Equal)
+}
+
 // revises tells whether m refuses or accepts other clients than old, of which there may be none.
 func (m *material) revises(old *material) bool {
 	return old != nil && (m.trust != old.trust || m.lists != old.lists || m.enroll != old.enroll || m.grace != old.grace)

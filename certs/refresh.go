@@ -24,13 +24,14 @@ type watched struct {
 	waiting      *trust // the CAs that wait for their lists
 
 	err      error // why what the files say is not in force
+	caErr    error // why the CAs are not
 	listsErr error // why the lists are older than their files
 }
 
 // retry is how long something bad is left alone that does not change: time may mend it.
 const retry = time.Minute
 
-func (w *watched) failed() []error { return []error{w.err, w.listsErr} }
+func (w *watched) failed() []error { return []error{w.err, w.caErr, w.listsErr} }
 
 func (s *Spec) files() []string {
 	var out []string
@@ -66,48 +67,32 @@ func (k *Keeper) refresh(w *watched, now time.Time, force bool) *material {
 	return k.build(w, w.m, &k.own, now, force)
 }
 
+// build returns what shall be in force of w in place of old, and notes what is held back.
 func (k *Keeper) build(w *watched, old *material, ours *own, now time.Time, force bool) *material {
-	next := *old
-	s := &w.spec
+	next, s := *old, &w.spec
 	next.source, next.enroll, next.grace = s.Source, s.Enroll, s.Grace
 	if s.showsOwn() {
 		next.own = ours.cert
 	}
-
-	paths := s.files()
 	lists := take(k.listFiles(s))
 	listsDue := len(s.CRLs) > 0 && (force || old.lists == nil || !lists.same(w.lists) || !w.lists.settled())
-	again := force || (w.err != nil || w.listsErr != nil) && (now.Sub(w.tried) >= retry || now.Before(w.tried))
-	cas := w.cas
-	if again || w.err != nil && listsDue || !take(paths).same(w.files) || !w.files.settled() {
-		var pairs []*tls.Certificate
-		w.tried = now
-		w.files, w.err = steady(paths, func() (err error) {
-			pairs, cas, err = readFiles(s, now)
-			return err
-		})
-		switch {
-		case w.err == nil:
-			next.pairs, w.waiting = keepSame(old.pairs, pairs), nil
-		case errors.Is(w.err, errChanging) && old.shown != nil:
-			cas, w.files, w.err = w.cas, nil, nil // the next look shows more
-		default:
-			cas = w.cas
-		}
-	}
+	again := force || errors.Join(w.failed()...) != nil && (now.Sub(w.tried) >= retry || now.Before(w.tried))
 
-	if s.trusts() {
-		t := w.trusts(cas, ours)
-		if old.trust != nil && old.trust.same(t) {
-			t = old.trust
-		}
-		next.trust = t
+	cas, read := w.cas, false
+	if again || w.caErr != nil && listsDue || !take(s.files()).same(w.files) || !w.files.settled() {
+		cas, read = k.readFiles(w, &next, now)
 	}
-	if len(s.CRLs) > 0 && (listsDue || again || next.trust != old.trust) {
+	if s.trusts() {
+		next.trust = w.trusts(cas, ours, old.trust)
+	}
+	if read || next.trust != old.trust {
+		w.caErr = nil
+	}
+	if len(s.CRLs) > 0 && (listsDue || again || !next.trust.sameOthers(old.trust)) {
 		l, err := k.openLists(s, next.trust, old)
-		if err != nil && next.trust != old.trust && old.trust != nil {
-			// The new CAs wait for their lists, and all else that was written with them waits too.
-			w.err, cas = err, w.cas
+		if err != nil && old.trust != nil && !next.trust.sameOthers(old.trust) {
+			// The new CAs wait for their lists, and all that was read with them waits too.
+			w.caErr, cas = err, w.cas
 			if w.waiting == nil || !w.waiting.same(next.trust) {
 				w.waiting = next.trust
 			}
@@ -118,6 +103,9 @@ func (k *Keeper) build(w *watched, old *material, ours *own, now time.Time, forc
 		if err == nil {
 			next.lists = l
 		}
+	}
+	if w.caErr == nil {
+		w.waiting = nil
 	}
 	w.cas = cas
 
@@ -131,7 +119,28 @@ func (k *Keeper) build(w *watched, old *material, ours *own, now time.Time, forc
 	return old
 }
 
-func (w *watched) trusts(cas []*x509.Certificate, ours *own) *trust {
+// readFiles reads the certificates that are shown into next, and returns the CAs of clients; those in force if anything is
+// wrong with any of them.
+func (k *Keeper) readFiles(w *watched, next *material, now time.Time) (cas []*x509.Certificate, ok bool) {
+	w.tried = now
+	before := w.err
+	var pairs []*tls.Certificate
+	w.files, w.err = steady(w.spec.files(), func() (err error) {
+		pairs, cas, err = readAll(&w.spec, now)
+		return err
+	})
+	switch {
+	case w.err == nil:
+		next.pairs = keepSame(next.pairs, pairs)
+		return cas, true
+	case errors.Is(w.err, errChanging) && next.shown != nil:
+		w.files, w.err = nil, before // the next look shows more
+	}
+	return w.cas, false
+}
+
+// trusts are the CAs of clients: old if it has the same.
+func (w *watched) trusts(cas []*x509.Certificate, ours *own, old *trust) *trust {
 	var own []*x509.Certificate
 	if w.spec.TrustOwn {
 		own = ours.deviceCAs
@@ -140,10 +149,13 @@ func (w *watched) trusts(cas []*x509.Certificate, ours *own) *trust {
 	if w.spec.Factory != nil {
 		others = append(others, w.spec.Factory()...)
 	}
-	return newTrust(own, others)
+	if t := newTrust(own, others); old == nil || !old.same(t) {
+		return t
+	}
+	return old
 }
 
-func readFiles(s *Spec, now time.Time) (pairs []*tls.Certificate, cas []*x509.Certificate, err error) {
+func readAll(s *Spec, now time.Time) (pairs []*tls.Certificate, cas []*x509.Certificate, err error) {
 	var errs []error
 	for _, p := range s.Pairs {
 		c, err := pki.LoadServer(p.Cert, p.Key, now)
@@ -197,8 +209,8 @@ func keepSame(old, fresh []*tls.Certificate) []*tls.Certificate {
 // troubles are what is wrong with a listener.
 func (w *watched) troubles(now time.Time) []string {
 	var out []string
-	if w.err != nil {
-		out = append(out, "what was read before stays in force: "+w.err.Error())
+	if err := errors.Join(w.err, w.caErr); err != nil {
+		out = append(out, "what was read before stays in force: "+err.Error())
 	}
 	if w.listsErr != nil {
 		out = append(out, "the revocation lists read before stay in force: "+w.listsErr.Error())
