@@ -4,6 +4,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -92,6 +93,48 @@ func TestAdopt(t *testing.T) {
 		if d, found := b.reg.Get(registry.ID(kind, "old")); found != ok || ok && len(d.Certificates) != 1 {
 			t.Errorf("%s: %+v", kind, d)
 		}
+	}
+}
+
+// The certificate that the folder has for its operator is registered, also when only those are let in, and not once more
+// when it was revoked.
+func TestOperatorFile(t *testing.T) {
+	b := newBench(t, Config{Strict: true})
+	b.due(b.ctx) // there is none yet
+	if _, err := b.Folder().Operator(); err != nil {
+		t.Fatal(err)
+	}
+	_, path, _ := b.Folder().OperatorFiles()
+	text, err := os.ReadFile(path)
+	b.do(err)
+	chain, err := pki.ParseCertificates(text)
+	b.do(err)
+	_, err = b.Admit(chain[0])
+	refused(t, "before", err, 0x87, "not registered")
+	b.store.refuse.Store(true)
+	b.due(b.ctx)
+	b.store.refuse.Store(false)
+	for range 2 {
+		b.due(b.ctx)
+		if _, err := b.Admit(chain[0]); err != nil {
+			t.Error(err)
+		}
+		b.open(Config{Strict: true})
+	}
+	b.do(b.reg.Revoke(b.ctx, pki.KeyCompromise, "operator/operator"))
+	b.log.take()
+	b.due(b.ctx)
+	if log := b.log.take(); strings.Contains(log, "not registered") {
+		t.Error(log)
+	}
+	_, err = b.Admit(chain[0])
+	refused(t, "revoked", err, 0x87, "revoked")
+	b.do(os.WriteFile(path, []byte("rubbish"), 0o600))
+	for range 3 {
+		b.due(b.ctx)
+	}
+	if log := b.log.take(); strings.Count(log, "the operator's certificate is not registered") != 1 {
+		t.Error(log)
 	}
 }
 

@@ -267,6 +267,16 @@ func TestNew(t *testing.T) {
 	if _, err := New(Options{Registry: b.reg, Folder: b.Folder(), Config: Config{Life: time.Second}}); err == nil {
 		t.Error("a second's life")
 	}
+	for key, c := range map[string]Config{
+		"certificate_life": {Life: 6 * 365 * 24 * time.Hour}, "renewal_overlap": {Overlap: 9000 * time.Hour}, "renewal_grace": {Grace: 9000 * time.Hour},
+	} {
+		if err := c.Validate(); err == nil || !strings.HasPrefix(err.Error(), key+": ") {
+			t.Errorf("%s: %v", key, err)
+		}
+	}
+	if c := (Config{Grace: -1}).effective(); c.Grace != 0 || c.Overlap != 168*time.Hour {
+		t.Errorf("%+v", c)
+	}
 	if err := errors.Unwrap(&hinted{errFull, "x"}); err != errFull {
 		t.Error(err)
 	}

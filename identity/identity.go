@@ -42,6 +42,41 @@ type Config struct {
 	CRL string `toml:"crl_url"`
 }
 
+// Longest values of a Config.
+const (
+	maxLife = 5 * 365 * 24 * time.Hour // that of the device CA
+	maxSpan = 365 * 24 * time.Hour
+)
+
+// effective has defaults in place of zeros, and zero in place of what is negative.
+func (c Config) effective() Config {
+	for _, d := range []struct {
+		val  *time.Duration
+		base time.Duration
+	}{{&c.Life, 365 * 24 * time.Hour}, {&c.Overlap, 7 * 24 * time.Hour}, {&c.Grace, 30 * 24 * time.Hour}} {
+		if *d.val == 0 {
+			*d.val = d.base
+		}
+		*d.val = max(*d.val, 0)
+	}
+	return c
+}
+
+// Validate reports every value outside its limits, by its key in the configuration file.
+func (c Config) Validate() error {
+	c = c.effective()
+	var errs []error
+	for _, d := range []struct {
+		key          string
+		val, min, to time.Duration
+	}{{"certificate_life", c.Life, time.Hour, maxLife}, {"renewal_overlap", c.Overlap, 0, maxSpan}, {"renewal_grace", c.Grace, 0, maxSpan}} {
+		if d.val < d.min || d.val > d.to {
+			errs = append(errs, fmt.Errorf("%s: %v is not between %v and %v", d.key, d.val, d.min, d.to))
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // Options are the parts of a Service.
 type Options struct {
 	Config   Config
@@ -118,6 +153,8 @@ type Service struct {
 	troubles troubles
 	swept    time.Time // when Run looked for overlaps; Run's own
 	warned   time.Time // when Run last warned of CAs; Run's own
+	// operatorFile is the certificate in DATA/operator that was registered last; Run's own.
+	operatorFile stamp
 }
 
 // New returns a Service. Run keeps it going.
@@ -135,22 +172,11 @@ func New(o Options) (*Service, error) {
 		o.Changed = func() {}
 	}
 	s := &Service{o: o, keys: o.PKI.Keys, replaced: make(chan replacement, maxReplaced)}
-	for _, d := range []struct {
-		to        *time.Duration
-		val, base time.Duration
-	}{
-		{&s.life, o.Config.Life, 365 * 24 * time.Hour},
-		{&s.overlap, o.Config.Overlap, 7 * 24 * time.Hour},
-		{&s.grace, o.Config.Grace, 30 * 24 * time.Hour},
-	} {
-		if *d.to = d.val; d.val == 0 {
-			*d.to = d.base
-		}
-		*d.to = max(*d.to, 0)
+	if err := o.Config.Validate(); err != nil {
+		return nil, fmt.Errorf("make identity service: %w", err)
 	}
-	if s.life < time.Hour {
-		return nil, fmt.Errorf("make identity service: certificate_life of %v, at least 1h wanted", s.life)
-	}
+	c := o.Config.effective()
+	s.life, s.overlap, s.grace = c.Life, c.Overlap, c.Grace
 	s.held.init()
 	s.install(o.Folder.With(s.pki()))
 	s.lists.init(s)

@@ -64,6 +64,7 @@ func (s *Service) Run(ctx context.Context) {
 // due does what the time demands.
 func (s *Service) due(ctx context.Context) {
 	now := s.o.Now()
+	s.operator(ctx)
 	s.refresh()
 	if apart(now, s.swept) >= sweepPace {
 		s.swept = now
