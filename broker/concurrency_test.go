@@ -73,7 +73,7 @@ func TestTakeoverStorm(t *testing.T) {
 // message it has got, values never go back, and everybody ends with the last one.
 func TestRetainedWhileSubscribing(t *testing.T) {
 	b := newBroker(t, broker.Config{})
-	const clients, last = 1000, 2000
+	const clients, last = 500, 1000
 	pub := connect(t, b, "counter", true)
 	var wg sync.WaitGroup
 	start := make(chan struct{})

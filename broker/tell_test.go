@@ -3,6 +3,7 @@ package broker
 import (
 	"bytes"
 	"fmt"
+	"runtime/debug"
 	"sync"
 	"testing"
 	"time"
@@ -175,6 +176,27 @@ func TestUntilMovesWithReauthentication(t *testing.T) {
 	}
 	if b.wheel.n != 0 {
 		t.Errorf("%d connections are counted", b.wheel.n)
+	}
+}
+
+// A message that is routed, or whose topic begins with "$" and is not the service's, costs no allocation more beside one.
+func TestPublishAllocationsBesideService(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector allocates")
+	}
+	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // a collection empties the pool of workers
+	b := serving(t, make(asked))
+	for _, topic := range []string{"a/b", "$other/b"} {
+		benchConn(t, b, "s", mqtt.V311, topic, 0)
+		pub := benchConn(t, b, "p", mqtt.V311, "", 0)
+		m := mqtt.Publish{Topic: []byte(topic), Payload: make([]byte, 64)}
+		packet := m.Append(nil, mqtt.V311)
+		if n := testing.AllocsPerRun(200, func() {
+			pub.Data(packet)
+			pub.Flush()
+		}); n > 1 {
+			t.Errorf("%v allocations for a message to %s", n, topic)
+		}
 	}
 }
 
