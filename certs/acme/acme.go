@@ -358,6 +358,7 @@ func (m *Manager) attempt(ctx context.Context, s *site, forced bool) error {
 	if err == nil {
 		s.trouble.Store(nil)
 		leaf := s.served.Load().Leaf
+		s.plan.rest(now)
 		m.log.Info("acme: certificate obtained", "name", s.name, "issuer", clip(errors.New(leaf.Issuer.String())),
 			"serial", leaf.SerialNumber.Text(16), "until", leaf.NotAfter.UTC(), "renewal", s.plan.renewAt(m.cfg.RenewBefore).UTC(), "took", time.Since(began).Round(time.Millisecond))
 		return nil

@@ -329,7 +329,7 @@ func TestReadKey(t *testing.T) {
 // A CA that issues something else than was asked for does not replace what there is.
 func TestCheckIssued(t *testing.T) {
 	now := time.Now()
-	a, b := selfSigned(t, now, now.Add(time.Hour), "a.example"), selfSigned(t, now, now.Add(time.Hour), "b.example")
+	a, b := selfSigned(t, now.Add(-time.Minute), now.Add(time.Hour), "a.example"), selfSigned(t, now.Add(-time.Minute), now.Add(time.Hour), "b.example")
 	chain := func(c *tls.Certificate) []byte {
 		return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Certificate[0]})
 	}
@@ -339,14 +339,17 @@ func TestCheckIssued(t *testing.T) {
 		chain []byte
 		csr   *x509.CertificateRequest
 		want  string
+		later time.Duration
 	}{
-		{"good", chain(a), csr, ""},
-		{"another key", chain(b), csr, "another key"},
-		{"another name", chain(b), &x509.CertificateRequest{PublicKey: b.Leaf.PublicKey, DNSNames: []string{"a.example"}}, "b.example"},
-		{"no address", chain(a), &x509.CertificateRequest{PublicKey: a.Leaf.PublicKey, IPAddresses: []net.IP{net.ParseIP("192.0.2.1")}}, "192.0.2.1"},
-		{"nothing", nil, csr, "check issued"},
+		{"good", chain(a), csr, "", 0},
+		{"another key", chain(b), csr, "another key", 0},
+		{"a clock that is late", chain(a), csr, "clock", -2 * time.Minute},
+		{"a clock that is early", chain(a), csr, "clock", 2 * time.Hour},
+		{"another name", chain(b), &x509.CertificateRequest{PublicKey: b.Leaf.PublicKey, DNSNames: []string{"a.example"}}, "b.example", 0},
+		{"no address", chain(a), &x509.CertificateRequest{PublicKey: a.Leaf.PublicKey, IPAddresses: []net.IP{net.ParseIP("192.0.2.1")}}, "192.0.2.1", 0},
+		{"nothing", nil, csr, "check issued", 0},
 	} {
-		if err := checkIssued(c.chain, c.csr); c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+		if err := checkIssued(c.chain, c.csr, now.Add(c.later)); c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
 			t.Errorf("%s: %v", c.name, err)
 		}
 	}

@@ -167,7 +167,7 @@ func (i *issuer) Issue(ctx context.Context, csr *x509.CertificateRequest) (*cert
 		if err != nil {
 			return nil, err
 		}
-		if err := checkIssued(chains[0].ChainPEM, csr); err != nil {
+		if err := checkIssued(chains[0].ChainPEM, csr, i.storage.now()); err != nil {
 			return nil, err
 		}
 		return &certmagic.IssuedCertificate{Certificate: chains[0].ChainPEM, Metadata: chains[0]}, nil
@@ -196,7 +196,7 @@ func (i *issuer) order(ctx context.Context, client *acmez.Client, account acmeli
 }
 
 // checkIssued makes sure that the CA has issued what was asked for, before it takes the place of what there is.
-func checkIssued(chain []byte, csr *x509.CertificateRequest) error {
+func checkIssued(chain []byte, csr *x509.CertificateRequest, now time.Time) error {
 	fail := func(err error) error { return fmt.Errorf("check issued certificate: %w", err) }
 	certs, err := pki.ParseCertificates(chain)
 	if err != nil {
@@ -216,10 +216,26 @@ func checkIssued(chain []byte, csr *x509.CertificateRequest) error {
 			return fail(err)
 		}
 	}
-	if !leaf.NotAfter.After(leaf.NotBefore) {
-		return fail(fmt.Errorf("it is valid from %v to %v", leaf.NotBefore, leaf.NotAfter))
+	if now.Before(leaf.NotBefore) || !now.Before(leaf.NotAfter) {
+		return fail(&clockError{now, leaf})
 	}
 	return nil
+}
+
+// clockError: the clocks of the CA and of this machine differ.
+type clockError struct {
+	now  time.Time
+	leaf *x509.Certificate
+}
+
+func (e *clockError) Error() string {
+	return fmt.Sprintf("it is valid from %s to %s, and the clock here says %s", e.leaf.NotBefore.UTC().Format(time.RFC3339),
+		e.leaf.NotAfter.UTC().Format(time.RFC3339), e.now.UTC().Format(time.RFC3339))
+}
+
+// Hint is one line of advice.
+func (e *clockError) Hint() string {
+	return "set the date of this machine (timedatectl set-ntp true); if it is right, that of the CA is not"
 }
 
 // renewalInfo asks the CA when to renew.

@@ -14,6 +14,7 @@ const (
 	askEvery    = 6 * time.Hour // when the CA does not say (RFC 9773 section 4.3)
 	askLeast    = time.Minute
 	askMost     = 24 * time.Hour
+	restMost    = time.Hour
 )
 
 // near is how long is waited, after the n-th failure, for what is no burden to the CA: twice as long each time. far is for
@@ -42,6 +43,9 @@ func (p *plan) have(leaf *x509.Certificate, now time.Time) {
 		p.stapleAt = now
 	}
 }
+
+// rest keeps a CA that wants each certificate to be renewed at once from having its way more than now and then.
+func (p *plan) rest(now time.Time) { p.retryAt = now.Add(min(lifeOf(p.leaf)/10, restMost)) }
 
 // renewAt is when the certificate is to be renewed. before is how long before its end, 0 to follow the CA.
 func (p *plan) renewAt(before time.Duration) time.Time {

@@ -84,6 +84,13 @@ func TestPlan(t *testing.T) {
 			t.Errorf("%v: asked again in %v", retry, d)
 		}
 	}
+	// Nor does one that wants a certificate back at once.
+	p.advised(noon, info(noon.Add(-day), noon, noon.Add(-time.Hour)), nil)
+	p.rest(noon)
+	if p.due(noon, 0) || p.wait(noon, 0) > restMost {
+		t.Errorf("due %v, in %v", p.due(noon, 0), p.wait(noon, 0))
+	}
+	p.advised(noon, first, nil)
 	// A clock that was set back is noticed.
 	if d := p.wait(noon.Add(-1000*day), 0); d != longest {
 		t.Errorf("waits %v", d)

@@ -10,6 +10,7 @@ import (
 
 	acmelib "github.com/mholt/acmez/v3/acme"
 
+	"github.com/sealmq/sealmq/pki"
 	"github.com/sealmq/sealmq/store"
 )
 
@@ -59,7 +60,7 @@ func explain(name string, cfg Config, err error) cause {
 	case errors.As(err, &network):
 		return cause{what: fmt.Sprintf("%s cannot be reached: %s", host, clip(network.Err)), fix: "this machine must reach it over https: look at DNS, firewall and proxy (HTTPS_PROXY)", near: true}
 	case errors.As(err, &hint):
-		return cause{what: clip(err), fix: hint.Hint(), near: true}
+		return cause{what: clip(err), fix: hint.Hint(), near: errors.Is(err, pki.ErrClock)}
 	}
 	return cause{what: clip(err), fix: "see the documentation of the CA"}
 }
