@@ -186,7 +186,7 @@ func TestFleetProvisioningInCBOR(t *testing.T) {
 		t.Errorf("%x, %v", g.raw, err)
 	}
 	g = b.ask(c, "$aws/provisioning-templates/line/provision/cbor", "\xa0")
-	if m, err = decodeCBOR(g.raw); err != nil || !strings.HasSuffix(g.topic, "/rejected") {
+	if _, err = decodeCBOR(g.raw); err != nil || !strings.HasSuffix(g.topic, "/rejected") {
 		t.Errorf("%x, %v", g.raw, err)
 	}
 }

@@ -297,6 +297,20 @@ func TestApproval(t *testing.T) {
 	b.wants(b.enrol(c, newKey(t), ""), "pending", "")
 }
 
+// An operator may take longer than the claim lives.
+func TestApprovalAfterTheEnd(t *testing.T) {
+	b := newBench(t, Config{})
+	token, _ := b.token(Claim{Approve: true})
+	k := newKey(t)
+	b.wants(b.enrol(client{id: "pump-1"}, k, token), "pending", "")
+	b.clock.advance(2 * DefaultTTL)
+	b.wants(b.enrol(client{id: "pump-1"}, k, token), "pending", "")
+	b.wants(b.enrol(client{id: "pump-1"}, newKey(t), token), "rejected", CodeClaimExpired)
+	b.must(b.reg.Enable(b.ctx, "pump-1"))
+	b.wants(b.enrol(client{id: "pump-1"}, k, token), "accepted", "")
+	b.wants(b.enrol(client{id: "pump-1"}, k, token), "rejected", CodeClaimExpired)
+}
+
 // An operator may prepare devices, and let one that has lost its key in again.
 func TestPreparedDevice(t *testing.T) {
 	b := newBench(t, Config{})

@@ -34,7 +34,7 @@ type Config struct {
 	RenewalsPerHour int `toml:"renewals_per_hour" default:"6" min:"1" max:"1000"`
 
 	// RequestsPerHour is how many requests to enrol are taken from one address (of IPv6: from 64 bits of it).
-	RequestsPerHour int `toml:"requests_per_hour" default:"1000" min:"1" max:"10000000"`
+	RequestsPerHour int `toml:"requests_per_hour" default:"10000" min:"1" max:"10000000"`
 
 	// PendingDevices is how many devices may wait for approval at a time.
 	PendingDevices int `toml:"pending_devices" default:"10000" min:"1" max:"1000000"`
@@ -47,7 +47,7 @@ func (c *Config) fill() {
 	for _, d := range []struct {
 		p *int
 		v int
-	}{{&c.RenewalsPerHour, 6}, {&c.RequestsPerHour, 1000}, {&c.PendingDevices, 10_000}} {
+	}{{&c.RenewalsPerHour, 6}, {&c.RequestsPerHour, 10_000}, {&c.PendingDevices, 10_000}} {
 		if *d.p <= 0 {
 			*d.p = d.v
 		}

@@ -2,6 +2,7 @@ package enroll
 
 import (
 	"context"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -167,4 +168,18 @@ func BenchmarkEnrol(b *testing.B) {
 	for b.Loop() {
 		s.wants(s.ask(client{id: "x"}, "$pki/enroll/x/request", payload), "accepted", "") // a repeated one: all but the signature of the CA
 	}
+}
+
+func BenchmarkEnrolNew(b *testing.B) {
+	s := newBench(b, Config{RequestsPerHour: MaxUses})
+	token, _ := s.token(Claim{Uses: MaxUses})
+	n := 0
+	for b.Loop() {
+		b.StopTimer()
+		n++
+		c, payload := client{id: "d" + strconv.Itoa(n)}, map[string]string{"csr": newKey(b).base64(b), "token": token}
+		b.StartTimer()
+		s.wants(s.ask(c, "$pki/enroll/"+c.id+"/request", payload), "accepted", "")
+	}
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "devices/s")
 }

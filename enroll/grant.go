@@ -55,8 +55,14 @@ func checkCSR(csr []byte) (pki.SPKI, error) {
 func (s *Service) grant(c *claim, a *ask) (*identity.Issued, error) {
 	defer s.one(a.id).Unlock()
 	now := s.now()
+	p := s.pending.get(a.id, now)
+	mine := p != nil && p.Owner == nil && p.Claim == c.ID && bytes.Equal(p.SPKI, a.spki[:])
 	if err := s.claims.standing(c, now); err != nil {
-		return nil, err
+		var r *Rejection
+		// A use was taken when the device began to wait: an operator may approve it after the claim's end.
+		if !mine || !errors.As(err, &r) || r.Code != CodeClaimExpired {
+			return nil, err
+		}
 	}
 	if !c.allows(a.id) {
 		return nil, reject(CodeIDNotAllowed, fmt.Sprintf("claim %s is not for device %s", c.ID, a.id))
@@ -68,19 +74,18 @@ func (s *Service) grant(c *claim, a *ask) (*identity.Issued, error) {
 	case !known:
 		return s.issueNew(c, a)
 	}
-	p := s.pending.get(a.id, now)
 	switch d.State {
 	case registry.Active:
 	case registry.Pending:
 		switch {
 		case p == nil:
 			return nil, s.await(c, a, false)
-		case !bytes.Equal(p.SPKI, a.spki[:]):
-			return nil, reject(CodeOtherKey, "device "+a.id)
+		case mine:
+			return nil, &waiting{approvalRetry}
 		case p.Claim != c.ID || p.Owner != nil:
 			return nil, reject(CodeIDTaken, "another claim has asked for device "+a.id)
 		}
-		return nil, &waiting{approvalRetry}
+		return nil, reject(CodeOtherKey, "device "+a.id)
 	default:
 		return nil, reject(CodeNotActive, fmt.Sprintf("device %s is %s", a.id, d.State))
 	}
@@ -90,15 +95,14 @@ func (s *Service) grant(c *claim, a *ask) (*identity.Issued, error) {
 			return out, nil
 		}
 		return s.issueKnown(a)
-	case p != nil && p.Owner == nil:
-		if !bytes.Equal(p.SPKI, a.spki[:]) {
-			return nil, reject(CodeOtherKey, "device "+a.id)
-		}
+	case mine:
 		out, err := s.issueKnown(a)
 		if err == nil {
 			s.pending.forget(a.id)
 		}
 		return out, err
+	case p != nil && p.Owner == nil:
+		return nil, reject(CodeOtherKey, "device "+a.id)
 	case hasCertificate(&d) || d.Attributes[attributePinned] != "":
 		return nil, reject(CodeIDTaken, "device "+a.id+" has a certificate")
 	}
@@ -207,9 +211,38 @@ func (s *Service) issuePrepared(c *claim, a *ask) (*identity.Issued, error) {
 
 // issueKnown issues a certificate to a device that is there. Nothing is counted.
 func (s *Service) issueKnown(a *ask) (*identity.Issued, error) {
+	if d, ok := s.o.Registry.Get(a.id); ok {
+		if err := hasRoom(&d, s.now()); err != nil {
+			return nil, err
+		}
+	}
 	out, err := s.o.Identity.Issue(registry.As(s.ctx, a.via), identity.Order{ID: a.id, CSR: a.csr, Must: identity.BeKnown, Via: a.via})
 	if err == nil {
 		s.answers.put(a.id, a.spki, out, s.now())
 	}
 	return out, err
+}
+
+// hasRoom keeps a device that asks again and again from filling its place in the registry, which would shut it out until its
+// certificates expire: when half of it is full, as many as fit into the rest may follow within the life of one.
+func hasRoom(d *registry.Device, now time.Time) error {
+	const half = registry.MaxCertificates / 2
+	left := 0
+	for _, c := range d.Certificates {
+		if now.Before(c.NotAfter) {
+			left++
+		}
+	}
+	if left < half {
+		return nil
+	}
+	newest := d.Certificates[0]
+	issued := newest.NotBefore.Add(pki.Backdate)
+	next := issued.Add(newest.NotAfter.Sub(issued) / half)
+	if !now.Before(next) {
+		return nil
+	}
+	r := rejectFor(CodeSlowDown, next.Sub(now), fmt.Sprintf("device %s has %d certificates that have not expired", d.ID, left))
+	r.Reason = "the device has many certificates that have not expired"
+	return r
 }

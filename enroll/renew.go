@@ -62,7 +62,7 @@ func (s *Service) renew(j *job) (*identity.Issued, error) {
 			return nil, reject(CodeExpired, "certificate "+c.Serial+" ended at "+c.NotAfter.Format(time.RFC3339))
 		}
 	}
-	if out := s.answers.get(id, a.spki, &d, now); out != nil && serialOf(out) != j.Serial && d.State == registry.Active {
+	if out := s.answers.get(id, a.spki, &d, now); out != nil && serialOf(out) != j.Serial && (d.State == registry.Active || d.State == registry.Quarantined) {
 		return out, nil
 	}
 	var wait time.Duration

@@ -82,6 +82,31 @@ func TestRenewalAfterTheEnd(t *testing.T) {
 	b.wants(b.renewal(late, newKey(t)), "rejected", CodeExpired)
 }
 
+// A device that renews all the time is slowed down, and never shut out.
+func TestRenewalForEver(t *testing.T) {
+	b := newBench(t, Config{RenewalsPerHour: 1000})
+	c, _ := b.device("pump-1")
+	k := newKey(t)
+	last := b.clock.now().AddDate(2, 0, 0)
+	renewed := 0
+	for b.clock.now().Before(last) {
+		g := b.renewal(c, k)
+		if g.Status == "accepted" {
+			renewed++
+			c.serial = g.Serial
+		} else {
+			b.wants(g, "rejected", CodeSlowDown)
+			if g.RetryAfter > 32*24*3600 {
+				t.Fatalf("retry after %d s", g.RetryAfter)
+			}
+			b.clock.advance(time.Duration(g.RetryAfter) * time.Second)
+		}
+	}
+	if renewed < 40 {
+		t.Errorf("renewed %d times in two years", renewed)
+	}
+}
+
 type sawRoots struct {
 	Issuer
 	id    string
