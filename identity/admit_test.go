@@ -71,11 +71,11 @@ func TestAdmitAndStands(t *testing.T) {
 		t.Error(err)
 	}
 	b.open(Config{Strict: true})
-	judge("foreign, strict", foreign, false, "this certificate is not registered")
-	long := &auth.Principal{Kind: "device", Name: strings.Repeat("x", 300), Cert: auth.CertID{Serial: "01"}}
-	if _, err := b.Stands(long); err == nil {
-		t.Error("a name that no device has stands")
-	}
+	judge("foreign, strict", foreign, false, "")
+	bundle, err := b.CA().IssueClient(pki.Device, "unknown", "")
+	b.do(err)
+	_, err = b.Admit(bundle.Leaf)
+	refused(t, "ours, strict", err, 0x87, "this certificate is not registered")
 }
 
 // Certificates from before there was a registry are registered when they are seen first; claims are not, for there were none.

@@ -179,7 +179,8 @@ func (r *Registry) judge(e *entry, serial *[serialSize]byte, spki *[keySize]byte
 
 // Standing is Check for one that was let in before, named by kind (empty if the certificate did not say), name, serial in
 // hex and SHA-256 of the key. Nothing is registered by it. Without a serial the device alone is judged, and also with a
-// certificate that is not registered: whoever let that in knew why. It takes no lock and allocates nothing.
+// certificate that is not registered: whoever let that in knew why. Only a claim must be registered. It takes no lock and
+// allocates nothing.
 func (r *Registry) Standing(kind pki.Kind, name, serial string, spki [32]byte) Verdict {
 	var buf [idBuffer]byte
 	var e *entry
@@ -188,10 +189,10 @@ func (r *Registry) Standing(kind pki.Kind, name, serial string, spki [32]byte) V
 	}
 	number, ok := readSerial(serial)
 	switch {
-	case e == nil && (!ok || !r.o.Strict && kind != pki.Claim):
-		return Verdict{Decision: Allow}
-	case e == nil:
+	case e == nil && ok && kind == pki.Claim:
 		return Verdict{Cause: CauseUnknown}
+	case e == nil:
+		return Verdict{Decision: Allow}
 	}
 	v := r.judge(e, &number, &spki)
 	if v.Decision == Refuse || v.Known || !ok {
@@ -215,14 +216,15 @@ func (r *Registry) stranger(leaf *x509.Certificate, id string) Verdict {
 // cannot be, because the store refuses changes, it will be the next time. Claims are older than no registry, and refused.
 func (r *Registry) strangerOf(leaf *x509.Certificate, v Verdict) Verdict {
 	refused := Verdict{Cause: CauseUnknown, Device: v.Device}
-	if kind, _ := Split(v.Device); r.o.Strict || kind == pki.Claim {
+	ours := r.issuerOf(leaf) != nil
+	if kind, _ := Split(v.Device); kind == pki.Claim || r.o.Strict && ours {
 		return refused
 	}
 	if _, lost := r.Holder(sha256.Sum256(leaf.RawSubjectPublicKeyInfo)); lost {
 		refused.Cause = CauseRevoked
 		return refused
 	}
-	if v.Device == "" || checkID(v.Device) != nil || r.issuerOf(leaf) == nil || r.s.Ready() != nil {
+	if v.Device == "" || checkID(v.Device) != nil || !ours || r.s.Ready() != nil {
 		return v
 	}
 	err := r.issued(As(context.Background(), "its first connection"), seenFirst, v.Device, leaf,

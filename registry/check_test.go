@@ -100,7 +100,11 @@ func TestCheckOfStrangers(t *testing.T) {
 	if v := b.Check(ours); v.Decision != Quarantine {
 		t.Errorf("%+v", v)
 	}
-	for _, leaf := range []*x509.Certificate{b.ca.issue(t, "device", "new", 1), b.ca.issue(t, "device", "newer", 1), other.issue(t, "device", "x", 0)} {
+	if v := b.Check(other.issue(t, "device", "x", 0)); v.Decision != Allow || v.Known {
+		t.Errorf("strict, foreign: %+v", v)
+	}
+	for _, leaf := range []*x509.Certificate{b.ca.issue(t, "device", "new", 1), b.ca.issue(t, "device", "newer", 1), b.ca.issue(t, "device", "a b", 1),
+		liar.issue(t, "device", "x", 0)} {
 		if v := b.Check(leaf); v.Decision != Refuse || v.Cause != CauseUnknown && v.Cause != CauseQuarantined {
 			t.Errorf("strict: %+v", v)
 		}

@@ -44,8 +44,8 @@ type Options struct {
 	Log *slog.Logger // nil: none
 	// Issuers are the CAs whose certificates are registered; SetIssuers replaces them.
 	Issuers []*x509.Certificate
-	// Strict refuses certificates that the registry does not know. Without it one of an issuer is registered when it is
-	// seen first, its holder as active; one of any other CA is left to those who trust that CA.
+	// Strict refuses certificates of the issuers that the registry does not know. Without it one is registered when it is
+	// seen first, its holder as active. One of any other CA is left to those who trust that CA.
 	Strict bool
 	// Now is the wall clock; nil: time.Now.
 	Now func() time.Time
