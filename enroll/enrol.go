@@ -77,7 +77,10 @@ func (s *Service) credential(j *job, token string) (*claim, error) {
 	c := s.claims.holding(sec)
 	now := s.now()
 	if c == nil || s.claims.revoked(c) {
-		s.addresses.with(j.from, func(p *peer) { p.failed(now, backoffMost) })
+		s.addresses.with(j.from, func(p *peer) {
+			p.failed(now, backoffMost)
+			j.guesser = p.wait(now) > 0
+		})
 		s.clients.with(j.ClientID, func(b *backoff) { b.failed(now, backoffMostID) })
 		if c != nil {
 			return nil, reject(CodeDenied, "claim "+c.ID+" is revoked")
@@ -150,6 +153,9 @@ func (s *Service) refuse(j *job, r *Rejection) {
 		level = slog.LevelError
 	}
 	s.log(j, level, "request rejected", slog.String("code", string(r.Code)), slog.String("cause", clipTo(r.Detail, 300)))
+	if j.guesser {
+		defer j.Close(mqtt.NotAuthorized, "too many unknown tokens")
+	}
 	switch j.what.op {
 	case opCreate, opCreateKeys, opProvision:
 		s.refuseAWS(j, r)

@@ -186,8 +186,14 @@ func TestGuessersWait(t *testing.T) {
 		return b.enrol(c, newKey(t), sec.String())
 	}
 	c := client{id: "x", addr: "[2001:db8::1]:1"}
-	for range freeFailures {
+	for range freeFailures - 1 {
 		b.wants(guess(c), "rejected", CodeDenied)
+	}
+	ended := false
+	c.ended = &ended
+	b.wants(guess(c), "rejected", CodeDenied)
+	if c.ended = nil; !ended {
+		t.Error("its connection does not end")
 	}
 	same := client{id: "y", addr: "[2001:db8::ffff]:2"} // of the same network
 	if g := b.wants(b.enrol(same, newKey(t), token), "rejected", CodeSlowDown); g.RetryAfter != 2 {

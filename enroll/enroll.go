@@ -90,7 +90,7 @@ type Request struct {
 	Name     string            // of the principal; the claim's of one that has shown a claim certificate
 	Serial   string            // of its certificate, hex
 	Expired  bool              // that certificate has ended
-	Cert     *x509.Certificate // nil unless it is needed and known
+	Cert     *x509.Certificate // may be nil; of a factory certificate it is needed, unless Name is what Factory says
 
 	// Reply sends a message to this client alone, if it is still connected and subscribed to the topic, and reports
 	// whether it was. It may be called from any goroutine, and more than once.
@@ -147,6 +147,7 @@ type job struct {
 	from    string // network of the peer
 	respond string // response topic, "" without
 	data    []byte // correlation data, nil without
+	guesser bool   // it has sent too many unknown tokens: its connection ends
 }
 
 // New reads claims, factory CAs and waiting devices from the store, and begins the work.

@@ -196,6 +196,7 @@ type client struct {
 	cert                         *x509.Certificate
 	expired                      bool
 	respond, data                string
+	ended                        *bool // Close was called
 }
 
 // ask sends a request and waits for its answer.
@@ -217,7 +218,9 @@ func (b *bench) ask(c client, topic string, payload any) got {
 			answer <- got{topic: topic, raw: payload, props: *props}
 			return true
 		},
-		Close: func(mqtt.ReasonCode, string) {}}
+		Close: func(mqtt.ReasonCode, string) {
+			answer <- got{Status: "closed"}
+		}}
 	if c.respond != "" {
 		r.Props.ResponseTopic = []byte(c.respond)
 		r.Props.Set(mqtt.PropResponseTopic)
@@ -231,6 +234,9 @@ func (b *bench) ask(c client, topic string, payload any) got {
 	}
 	b.Serve(r)
 	g := <-answer
+	if c.ended != nil {
+		*c.ended = (<-answer).Status == "closed"
+	}
 	if len(g.raw) > 0 && g.raw[0] == '{' {
 		if err := json.Unmarshal(g.raw, &g); err != nil {
 			b.t.Fatalf("answer %q: %v", g.raw, err)

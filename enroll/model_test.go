@@ -50,7 +50,7 @@ func TestAnyOrder(t *testing.T) {
 		for range rapid.IntRange(1, 12).Draw(r, "steps") {
 			id := device(devices.Draw(r, "device"))
 			before, known := b.reg.Get(id)
-			switch what := rapid.IntRange(0, 9).Draw(r, "what"); what {
+			switch what := rapid.IntRange(0, 10).Draw(r, "what"); what {
 			default: // enrol
 				n := rapid.IntRange(0, 1).Draw(r, "claim")
 				k := keyOf(id, rapid.IntRange(0, 1).Draw(r, "key"))
@@ -87,6 +87,8 @@ func TestAnyOrder(t *testing.T) {
 			case 8:
 				b.t = t
 				b.open()
+			case 10:
+				b.reg.Purge(b.ctx, id)
 			case 9:
 				b.clock.advance(time.Minute)
 				b.sweep()

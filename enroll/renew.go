@@ -53,14 +53,21 @@ func (s *Service) renew(j *job) (*identity.Issued, error) {
 	}
 	defer s.one(id).Unlock()
 	d, _ := s.o.Registry.Get(id)
+	known := false
 	for _, c := range d.Certificates {
+		if c.Serial != j.Serial {
+			continue
+		}
+		known = true
 		switch {
-		case c.Serial != j.Serial:
 		case c.State != registry.CertActive:
 			return nil, reject(CodeNotActive, "certificate "+c.Serial+" is "+string(c.State))
 		case now.Sub(c.NotAfter) > s.o.Grace:
 			return nil, reject(CodeExpired, "certificate "+c.Serial+" ended at "+c.NotAfter.Format(time.RFC3339))
 		}
+	}
+	if j.Expired && !known {
+		return nil, reject(CodeExpired, "certificate "+clip(j.Serial)+" is not registered")
 	}
 	if out := s.answers.get(id, a.spki, &d, now); out != nil && serialOf(out) != j.Serial && (d.State == registry.Active || d.State == registry.Quarantined) {
 		return out, nil

@@ -80,6 +80,8 @@ func TestRenewalAfterTheEnd(t *testing.T) {
 	b.wants(b.renewal(c, newKey(t)), "accepted", "")
 	b.clock.advance(2 * 24 * time.Hour)
 	b.wants(b.renewal(late, newKey(t)), "rejected", CodeExpired)
+	c.serial = "0badcafe"
+	b.wants(b.renewal(c, newKey(t)), "rejected", CodeExpired)
 }
 
 // A device that renews all the time is slowed down, and never shut out.
