@@ -237,6 +237,59 @@ func TestRestoredSessionsWaitForReview(t *testing.T) {
 	})
 }
 
+// Nobody's lock is held while a principal is judged, and one connection that cannot be ended at once delays no other.
+func TestReviewIsNotHeldUp(t *testing.T) {
+	const clients = 200
+	var b *Broker
+	var ban atomic.Bool
+	b = reviewed(t, named{}, func(p *auth.Principal) Standing {
+		if !ban.Load() {
+			return Standing{}
+		}
+		b.Publish(&store.Message{Topic: "t", QoS: 1}) // to all of them
+		b.Stats()
+		b.Kick("nobody", mqtt.AdministrativeAction, "")
+		return revoked
+	})
+	conns := make([]*Conn, clients)
+	for i := range conns {
+		var err error
+		if conns[i], err = enter(t, b, new(heard), fmt.Sprint(i), 1000); err != nil {
+			t.Fatal(err)
+		}
+		s := mqtt.Subscribe{PacketID: 1, Filters: []mqtt.Subscription{{Filter: []byte("t"), QoS: 1}}}
+		if err := conns[i].Data(s.Append(nil, mqtt.V5)); err != nil {
+			t.Fatal(err)
+		}
+		conns[i].Flush()
+	}
+	for _, i := range []int{3, 70, 71} {
+		conns[i].proc.Lock() // a read that takes its time
+	}
+	ban.Store(true)
+	b.Review()
+	if n := b.Stats().Frozen; n != clients {
+		t.Errorf("%d sessions are frozen when Review returns", n)
+	}
+	if err := conns[5].Data([]byte{0xc0, 0}); err == nil {
+		t.Error("a connection is served after Review")
+	}
+	online := func(want int) {
+		t.Helper()
+		eventually(t, func() error {
+			if n := b.Stats().Online; n != want {
+				return fmt.Errorf("%d connections are left, want %d", n, want)
+			}
+			return nil
+		})
+	}
+	online(3)
+	for _, i := range []int{3, 70, 71} {
+		conns[i].proc.Unlock()
+	}
+	online(0)
+}
+
 // Principals are revoked and reinstated while their clients connect, publish and disconnect. In the end everybody who stands
 // can connect, nobody else is connected, and the count of frozen sessions is right.
 func TestReviewStorm(t *testing.T) {
