@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"fmt"
+	"reflect"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -151,7 +152,7 @@ func TestReviewOfTheAbsent(t *testing.T) {
 			synctest.Wait()
 			mu.Lock()
 			defer mu.Unlock()
-			if len(asked) != calls || asked[calls-1] != want {
+			if len(asked) != calls || !reflect.DeepEqual(asked[calls-1], want) {
 				t.Errorf("asked %d times, the last time about %+v", len(asked), asked[len(asked)-1])
 			}
 			if n := b.Stats().Frozen; n != 0 {
