@@ -40,12 +40,12 @@ type routes struct {
 	paths map[string]string // method by path
 }
 
-func (s *Server) routes() http.Handler {
+func (s *Server) routes(f *Fleet) *http.ServeMux {
 	p := &routes{s: s, mux: http.NewServeMux(), paths: make(map[string]string)}
 	p.broker()
-	p.devices()
-	p.claims()
-	p.ca()
+	p.devices(f)
+	p.claims(f)
+	p.ca(f)
 	p.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		answer(w, r, maxBody, func(*http.Request) (any, error) {
 			if m := p.paths[r.URL.Path]; m != "" {
@@ -96,7 +96,7 @@ func (p *routes) act(path string, limit int64, h action) {
 		if err == nil {
 			detail, done, err = h(r, st)
 		}
-		p.s.logged(r, fmt.Sprintf("%s: %d done, %d failed", detail, done, st.failures), err)
+		p.s.logged(r, fmt.Sprintf("%.160s (%d done, %d failed)", detail, done, st.failures), err)
 		st.end(done, err)
 	})
 }
@@ -114,7 +114,7 @@ func (s *Server) logged(r *http.Request, detail string, err error) {
 		log = log.With("of", fmt.Sprintf("%.200s", detail))
 	}
 	if err != nil {
-		log.Warn("control request failed", "error", err)
+		log.Warn("control request failed", "error", asError(err))
 	} else {
 		log.Info("control request")
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"log/slog"
+	"sync"
 
 	"github.com/sealmq/sealmq/enroll"
 	"github.com/sealmq/sealmq/identity"
@@ -11,7 +12,7 @@ import (
 )
 
 // Fleet is what commands about devices, the CA, claims and certificates work on: that of a running broker (Options.Fleet),
-// or one that a command has opened itself (Local). What is nil answers with 404 and a hint.
+// or one that a command has opened itself (Local). It must not be modified or copied once passed in. What is nil answers with 404 and a hint.
 type Fleet struct {
 	Identity *identity.Service
 	Registry *registry.Registry
@@ -26,6 +27,8 @@ type Fleet struct {
 	Certificates func() []ServerCertificate
 	// RenewCertificates renews those that have one of the names, or all without names, and returns how many it renewed.
 	RenewCertificates func(ctx context.Context, names []string) (int, error)
+
+	imports sync.Mutex // one at a time: they may be large
 }
 
 // Progress of an action over many devices.

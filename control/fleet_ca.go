@@ -13,8 +13,7 @@ import (
 )
 
 // ca adds the paths about the CA, server certificates, and the audit.
-func (p *routes) ca() {
-	f := p.s.o.Fleet
+func (p *routes) ca(f *Fleet) {
 	p.get("/v1/ca", f.caStatus)
 	p.post("/v1/ca/renew", f.caRenew)
 	p.post("/v1/ca/csr", f.caCSR)

@@ -10,8 +10,7 @@ import (
 )
 
 // claims adds the paths about claims and factory CAs.
-func (p *routes) claims() {
-	f := p.s.o.Fleet
+func (p *routes) claims(f *Fleet) {
 	p.get("/v1/claims", f.claims)
 	p.postMuch("/v1/claims/create", maxList, f.createClaim)
 	p.post("/v1/claims/revoke", f.revokeClaim)

@@ -20,8 +20,7 @@ const operatorPrefix = "operator/"
 const batch = 250
 
 // devices adds the paths about devices and operators.
-func (p *routes) devices() {
-	f := p.s.o.Fleet
+func (p *routes) devices(f *Fleet) {
 	p.add("GET", "/v1/devices", func(w http.ResponseWriter, r *http.Request) {
 		st := newStream(w)
 		n, err := 0, st.body(r, maxBody)
@@ -43,13 +42,13 @@ func (p *routes) devices() {
 	p.act("/v1/devices/quarantine", maxSelection, f.each("quarantine", (*registry.Registry).Quarantine))
 	p.act("/v1/devices/revoke", maxSelection, f.revoke)
 	p.act("/v1/devices/purge", maxSelection, f.purge)
-	p.act("/v1/devices/import", 0, p.s.importDevices)
+	p.act("/v1/devices/import", 0, f.importDevices)
 }
 
 // lacks is the error of a part that is not there.
 func lacks(what string) error {
-	return &Error{Text: "no " + what + " here", Code: CodeUnsupported, Status: http.StatusNotFound,
-		Advice: "the broker keeps its registry in a durable store: set store = \"disk\" in its configuration"}
+	return &Error{Text: "there is no " + what + " here", Code: CodeUnsupported, Status: http.StatusNotFound,
+		Advice: "it comes with a CA of one's own, which sealmq init makes"}
 }
 
 func (f *Fleet) registry() (*registry.Registry, error) {
@@ -227,6 +226,9 @@ func reasonOf(s string) (pki.Reason, error) {
 	reason, err := pki.ParseReason(s)
 	if err != nil {
 		return 0, badRequest("read request: %v", err)
+	}
+	if reason == pki.CertificateHold {
+		return 0, badRequest("reason %v: disable the device instead", reason)
 	}
 	return reason, nil
 }

@@ -70,6 +70,9 @@ func (q Query) check() error {
 			return badRequest("read query: %v", err)
 		}
 	}
+	if year := q.ExpiringBefore.UTC().Year(); year < 1 || year > 9999 {
+		return badRequest("read query: expiring_before in the year %d", year)
+	}
 	return nil
 }
 

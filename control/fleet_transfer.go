@@ -68,16 +68,19 @@ func (p *patientReader) Read(b []byte) (int, error) {
 	return p.r.Read(b)
 }
 
-func (s *Server) importDevices(r *http.Request, st *stream) (string, int, error) {
+func (f *Fleet) importDevices(r *http.Request, st *stream) (string, int, error) {
+	if r.ContentLength > MaxImport {
+		return "", 0, &http.MaxBytesError{Limit: MaxImport}
+	}
 	in := &patientReader{http.MaxBytesReader(st.w, r.Body, MaxImport), st.rc}
-	done, err := s.importFrom(r, st, in)
+	done, err := f.importFrom(r, st, in)
 	_, _ = io.Copy(io.Discard, in) // one that still sends does not hear the answer
 	_ = st.rc.SetReadDeadline(time.Time{})
 	return r.URL.Query().Get("format"), done, err
 }
 
-func (s *Server) importFrom(r *http.Request, st *stream, in io.Reader) (int, error) {
-	reg, err := s.o.Fleet.registry()
+func (f *Fleet) importFrom(r *http.Request, st *stream, in io.Reader) (int, error) {
+	reg, err := f.registry()
 	if err != nil {
 		return 0, err
 	}
@@ -93,10 +96,10 @@ func (s *Server) importFrom(r *http.Request, st *stream, in io.Reader) (int, err
 			}
 		}
 	}
-	if !s.imports.TryLock() {
+	if !f.imports.TryLock() {
 		return 0, &Error{Text: "another import is under way", Code: CodeBusy, Advice: "try again when it is done", Status: http.StatusConflict}
 	}
-	defer s.imports.Unlock()
+	defer f.imports.Unlock()
 	// All of it before the first row is looked at, so that who leaves meanwhile is noticed.
 	body, err := io.ReadAll(in)
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sealmq/sealmq/broker"
@@ -54,13 +55,13 @@ type Options struct {
 type Server struct {
 	o     Options
 	http  *http.Server
+	mux   atomic.Pointer[http.ServeMux]
 	start time.Time
 	tasks sync.WaitGroup
 	stop  context.CancelFunc
 	ctx   context.Context // ends with the server
 
 	changes sync.Mutex // one reload or backup at a time
-	imports sync.Mutex // one at a time: they may be large
 
 	mu     sync.Mutex // guards what follows
 	health error      // the store's, when last looked at
@@ -86,13 +87,11 @@ func start(l net.Listener, o Options, who func(net.Conn) peer) *Server {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	if o.Fleet == nil {
-		o.Fleet = &Fleet{}
-	}
 	s := &Server{o: o, start: time.Now(), since: time.Now()}
+	s.SetFleet(o.Fleet)
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	s.http = &http.Server{
-		Handler:           s.routes(),
+		Handler:           http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.mux.Load().ServeHTTP(w, r) }),
 		ReadHeaderTimeout: readTimeout,
 		ReadTimeout:       readTimeout,
 		IdleTimeout:       idleTimeout,
@@ -123,6 +122,14 @@ func start(l net.Listener, o Options, who func(net.Conn) peer) *Server {
 }
 
 type peerKey struct{}
+
+// SetFleet replaces Options.Fleet: a configuration that was read again may bring one. Requests under way keep the old one.
+func (s *Server) SetFleet(f *Fleet) {
+	if f == nil {
+		f = &Fleet{}
+	}
+	s.mux.Store(s.routes(f))
+}
 
 // Close ends the server, with the requests under way, and removes the socket. It waits for a backup or a reload under way,
 // so nothing that Reload needs may be locked.

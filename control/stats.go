@@ -31,9 +31,12 @@ type BrokerStats struct {
 	DroppedExpired  uint64 `json:"dropped_expired"`   // message expiry
 	DroppedTooLarge uint64 `json:"dropped_too_large"` // the receiver's Maximum Packet Size
 	DroppedDenied   uint64 `json:"dropped_denied"`    // policy
+	DroppedFrozen   uint64 `json:"dropped_frozen"`    // the receiver is frozen
+	DroppedRequests uint64 `json:"dropped_requests"`  // to the service of enrolment, beyond its bounds
 
 	Sessions      int   `json:"sessions"`
 	Online        int   `json:"online"` // sessions with a connection
+	Frozen        int   `json:"frozen"` // sessions whose device is disabled, revoked or otherwise refused
 	Subscriptions int   `json:"subscriptions"`
 	Filters       int   `json:"filters"` // distinct ones
 	Retained      int   `json:"retained"`
@@ -60,6 +63,7 @@ func brokerStats(s broker.Stats) BrokerStats {
 		ProtocolFaults: s.ProtocolFaults, KeepAliveTimeouts: s.KeepAliveTimeouts,
 		DroppedOffline: s.DroppedOffline, DroppedOutbound: s.DroppedOutbound, DroppedQueue: s.DroppedQueue,
 		DroppedExpired: s.DroppedExpired, DroppedTooLarge: s.DroppedTooLarge, DroppedDenied: s.DroppedDenied,
+		DroppedFrozen: s.DroppedFrozen, DroppedRequests: s.DroppedRequests, Frozen: s.Frozen,
 		Sessions: s.Sessions, Online: s.Online, Subscriptions: s.Subscriptions, Filters: s.Filters,
 		Retained: s.Retained, OutboundBytes: s.OutboundBytes, PreAuthBytes: s.PreAuthBytes,
 	}
