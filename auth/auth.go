@@ -51,6 +51,10 @@ type Principal struct {
 	// Kind is what the certificate says the holder is: "device", "operator", "claim"; empty if it does not say.
 	Kind string
 
+	// Groups are those that whoever authenticated it says it belongs to: of a device the registry's, of a user those of the
+	// token or directory. They must not be changed.
+	Groups []string
+
 	// Bound restricts client identifiers to Name and Name/…, so that one device cannot take over another's session.
 	Bound bool
 
