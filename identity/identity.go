@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -198,8 +199,11 @@ func (s *Service) install(f *pki.Folder) {
 	s.swap.Lock()
 	defer s.swap.Unlock()
 	s.folder.Store(f)
-	s.o.Registry.SetIssuers(f.CA().DeviceCAs()...)
-	s.o.Registry.Retire(f.RetiredDeviceCAs()...)
+	present := f.CA().DeviceCAs()
+	s.o.Registry.SetIssuers(present...)
+	s.o.Registry.Retire(slices.DeleteFunc(f.RetiredDeviceCAs(), func(c *x509.Certificate) bool {
+		return slices.ContainsFunc(present, func(p *x509.Certificate) bool { return registry.KeyID(p) == registry.KeyID(c) })
+	})...)
 	s.takeover.Store(takeoverOf(f.CA()))
 }
 

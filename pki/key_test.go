@@ -216,6 +216,26 @@ func TestEncryptKeys(t *testing.T) {
 	}
 }
 
+// The keys of a next root are encrypted as those are whose place they take.
+func TestAnnounceEncrypted(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "ca")
+	if _, err := Create(dir, Config{}); err != nil {
+		t.Fatal(err)
+	}
+	cfg := Config{Keys: KeyOptions{Passphrase: given("correct horse"), Work: minSealWork}}
+	if done, err := EncryptKeys(dir, cfg); err != nil || len(done) != 3 {
+		t.Errorf("%q %v", done, err)
+	}
+	if err := Announce(dir, Announcement{}, cfg); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"root", "broker", "device"} {
+		if b, err := os.ReadFile(filepath.Join(dir, "next", name+".key")); err != nil || !isSealed(b) {
+			t.Errorf("%s.key is not encrypted: %v", name, err)
+		}
+	}
+}
+
 func TestPassphraseSources(t *testing.T) {
 	t.Setenv("SEALMQ_TEST_PASSPHRASE", "from env")
 	dir := t.TempDir()

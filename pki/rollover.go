@@ -153,6 +153,7 @@ type Announcement struct {
 // Announce makes the next root and its issuing CAs beside the present ones,
 // and lets the present root sign them too. From the next Open on, RootPEM has
 // both roots; nothing else changes. The old root's key must be there (ErrNoRootKey).
+// The new keys are encrypted if the present ones are.
 func Announce(dir string, how Announcement, cfg Config) error {
 	cfg = cfg.withDefaults()
 	a, err := Open(dir, cfg)
@@ -177,6 +178,14 @@ func Announce(dir string, how Announcement, cfg Config) error {
 	}
 	if err != nil {
 		return err
+	}
+	// Where the present keys are encrypted, so are the next.
+	for _, name := range []string{brokerName, deviceName} {
+		b, err := readSecret(filepath.Join(dir, name+".key"))
+		if err != nil {
+			return err
+		}
+		cfg.Seal = cfg.Seal || isSealed(b)
 	}
 	next := filepath.Join(dir, nextName)
 	// What is there without a state was never announced, or has come to its place already.
