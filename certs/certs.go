@@ -147,7 +147,16 @@ func (k *Keeper) look(force bool) error {
 		}
 		w.m = next
 		w.l.current.Store(next)
-		errs = append(errs, w.failed()...)
+		failed := errors.Join(w.failed()...)
+		switch {
+		case failed == nil:
+			w.bad = 0
+		case force:
+			w.bad += 2
+		default:
+			w.bad++
+		}
+		errs = append(errs, failed)
 	}
 	k.syncJobs()
 	for _, w := range hurry {

@@ -175,9 +175,9 @@ func TestWhereListsComeFrom(t *testing.T) {
 	}{
 		{"https with an unknown certificate", secure.URL, "certificate", false},
 		{"https", secure.URL, "", true},
-		{"redirects for ever", serve(func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/again", 302) }).URL, "5 redirects", false},
-		{"a redirect", serve(func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, plain.URL, 302) }).URL, "", false},
-		{"a redirect elsewhere", serve(func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "ftp://x/", 302) }).URL, "redirected from http to ftp", false},
+		{"redirects for ever", serve(func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/again", http.StatusFound) }).URL, "5 redirects", false},
+		{"a redirect", serve(func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, plain.URL, http.StatusFound) }).URL, "", false},
+		{"a redirect elsewhere", serve(func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "ftp://x/", http.StatusFound) }).URL, "redirected from http to ftp", false},
 		{"too long", serve(func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Content-Length", "99999999999") }).URL, "longer than", false},
 		{"cut short", serve(func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Length", "1000")
@@ -203,7 +203,7 @@ func TestWhereListsComeFrom(t *testing.T) {
 			r.troubled(c.want)
 		})
 	}
-	downgrade := httptest.NewTLSServer(&web{handler: func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, plain.URL, 302) }})
+	downgrade := httptest.NewTLSServer(&web{handler: func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, plain.URL, http.StatusFound) }})
 	t.Cleanup(downgrade.Close)
 	k := New(Options{})
 	client := downgrade.Client()

@@ -31,6 +31,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
+var _ transport.Certificates = (*Listener)(nil)
+
 // ca is a CA of somebody else.
 type ca struct {
 	t    testing.TB
@@ -221,6 +223,12 @@ func (r *rig) apply(spec Spec) {
 	r.l = set.Listener("t")
 }
 
+// look looks twice, since what is bad at one look alone is no trouble.
+func (r *rig) look() {
+	r.k.look(false)
+	r.k.look(false)
+}
+
 // run keeps the keeper going until the test ends.
 func (r *rig) run() {
 	ctx, cancel := context.WithCancel(context.Background())
@@ -271,24 +279,16 @@ func until(t testing.TB, what string, ok func() bool) {
 }
 
 // connect is a handshake with the listener. It returns the server's error, the client's, and what the client saw.
-func (r *rig) connect(mode tls.ClientAuthType, c *tls.Config) (server, client error, seen tls.ConnectionState) {
+func (r *rig) connect(mode transport.ClientCertificates, c *tls.Config) (seen tls.ConnectionState, server, client error) {
 	r.t.Helper()
-	return handshake(serverConfig(r.l, mode), c)
-}
-
-func serverConfig(l *Listener, mode tls.ClientAuthType) *tls.Config {
-	s := transport.TLSProfile(l, transport.Required)
-	if mode == tls.RequestClientCert { // as a listener for enrolment does
-		s = &tls.Config{GetCertificate: l.GetCertificate, VerifyConnection: l.VerifyConnection, ClientAuth: mode}
-	}
-	return s
+	return handshake(transport.TLSProfile(r.l, mode), c)
 }
 
 // handshake also reads a byte, since a client of TLS 1.3 does not know what the server thinks before, and gets a ticket.
-func handshake(s, c *tls.Config) (server, client error, seen tls.ConnectionState) {
+func handshake(s, c *tls.Config) (seen tls.ConnectionState, server, client error) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		return err, err, seen
+		return seen, err, err
 	}
 	defer ln.Close()
 	done := make(chan error, 1)
@@ -307,7 +307,7 @@ func handshake(s, c *tls.Config) (server, client error, seen tls.ConnectionState
 	nc, err := net.Dial("tcp", ln.Addr().String())
 	if err != nil {
 		ln.Close()
-		return <-done, err, seen
+		return seen, <-done, err
 	}
 	defer nc.Close()
 	nc.SetDeadline(time.Now().Add(time.Minute))
@@ -316,7 +316,7 @@ func handshake(s, c *tls.Config) (server, client error, seen tls.ConnectionState
 		_, client = t.Read(make([]byte, 1))
 		seen = t.ConnectionState()
 	}
-	return <-done, client, seen
+	return seen, <-done, client
 }
 
 // showing is a client that shows c whatever CAs the server names, and takes any server.

@@ -8,12 +8,13 @@ import (
 	"time"
 
 	"github.com/sealmq/sealmq/pki"
+	"github.com/sealmq/sealmq/transport"
 )
 
 // accepts tells the cause for which a new client is refused; empty: it gets in.
 func (r *rig) accepts(c *tls.Certificate) string {
 	r.t.Helper()
-	err, _, _ := r.connect(tls.RequireAndVerifyClientCert, showing(c))
+	_, err, _ := r.connect(transport.Required, showing(c))
 	return refusal(err)
 }
 
@@ -25,7 +26,7 @@ func TestLists(t *testing.T) {
 	r := newRig(t, spec)
 	want := func(what, forGood, forBad string) {
 		t.Helper()
-		r.k.look(false)
+		r.look()
 		if g, b := r.accepts(good), r.accepts(bad); g != forGood || b != forBad {
 			t.Errorf("%s: the good one gets %q, the other %q", what, g, b)
 		}
@@ -38,7 +39,7 @@ func TestLists(t *testing.T) {
 	}
 
 	d.put("a.crl", a.list(time.Hour, bad)) // DER
-	r.k.look(false)
+	r.look()
 	if n := r.changed.Load(); n != 1 {
 		t.Errorf("TrustChanged was called %d times", n)
 	}
@@ -97,14 +98,14 @@ func TestCAsAndLists(t *testing.T) {
 			}
 			writeList()
 			for range 3 {
-				r.k.look(false)
+				r.look()
 			}
 			if g, w := r.accepts(of[a]), r.accepts(of[b]); g != "" || !strings.Contains(w, "unknown authority") {
 				t.Errorf("half-way the old gets %q, the new %q", g, w)
 			}
 			r.troubled("cover")
 			writeCA()
-			r.k.look(false)
+			r.look()
 			if g, w := r.accepts(of[b]), r.accepts(of[a]); g != "" || !strings.Contains(w, "unknown authority") {
 				t.Errorf("in the end the new gets %q, the old %q", g, w)
 			}

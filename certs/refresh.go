@@ -26,6 +26,7 @@ type watched struct {
 	err      error // why what the files say is not in force
 	caErr    error // why the CAs are not
 	listsErr error // why the lists are older than their files
+	bad      int   // looks in a row with any of these
 }
 
 // retry is how long something bad is left alone that does not change: time may mend it.
@@ -209,10 +210,11 @@ func keepSame(old, fresh []*tls.Certificate) []*tls.Certificate {
 // troubles are what is wrong with a listener.
 func (w *watched) troubles(now time.Time) []string {
 	var out []string
-	if err := errors.Join(w.err, w.caErr); err != nil {
+	// A pair that is half written at one look is whole at the next.
+	if err := errors.Join(w.err, w.caErr); err != nil && w.bad > 1 {
 		out = append(out, "what was read before stays in force: "+err.Error())
 	}
-	if w.listsErr != nil {
+	if w.listsErr != nil && w.bad > 1 {
 		out = append(out, "the revocation lists read before stay in force: "+w.listsErr.Error())
 	}
 	for _, c := range w.m.pairs {

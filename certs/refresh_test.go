@@ -112,7 +112,7 @@ func TestReplacements(t *testing.T) {
 		for _, step := range []struct{ cert, key *tls.Certificate }{{two, one}, {two, two}, {two, three}, {three, three}} {
 			d.put("x.pem", certPEM(step.cert.Certificate...))
 			d.put("x.key", keyPEM(t, step.key.PrivateKey))
-			r.k.look(false)
+			r.look()
 			if step.cert != step.key {
 				r.troubled("the key does not belong to")
 				continue
@@ -131,12 +131,12 @@ func TestReplacements(t *testing.T) {
 		for _, c := range []*tls.Certificate{two, one, three, one} {
 			text := certPEM(c.Certificate...)
 			write(t, p.Cert, text[:len(text)/2])
-			r.k.look(false)
+			r.look()
 			r.troubled("listener t: what was read before stays in force")
 			write(t, p.Cert, text)
-			r.k.look(false)
+			r.look()
 			write(t, p.Key, keyPEM(t, c.PrivateKey))
-			r.k.look(false)
+			r.look()
 			if got, want := r.shows(""), c.Leaf.Subject.CommonName; got != want {
 				t.Errorf("shows %q, want %q", got, want)
 			}
@@ -162,7 +162,7 @@ func TestReplacements(t *testing.T) {
 		if err := os.Chtimes(ca, fi.ModTime(), fi.ModTime()); err != nil {
 			t.Fatal(err)
 		}
-		r.k.look(false)
+		r.look()
 		if !r.l.ClientCAs().Equal(poolOf(b)) {
 			t.Error("the change was not seen")
 		}
@@ -196,7 +196,7 @@ func TestReplacements(t *testing.T) {
 		}
 		r := newRig(t, Spec{Pairs: []Pair{{d.at("tls.crt"), d.at("tls.key")}}, ClientCAs: []string{d.at("ca.crt")}})
 		version("..v2", two, b.pem())
-		r.k.look(false)
+		r.look()
 		if got := r.shows(""); got != "two.example.org" || !r.l.ClientCAs().Equal(poolOf(b)) {
 			t.Errorf("shows %q after the link was replaced", got)
 		}
@@ -205,7 +205,7 @@ func TestReplacements(t *testing.T) {
 		}
 		version("..v3", three, b.pem())
 		pool := r.l.ClientCAs()
-		r.k.look(false)
+		r.look()
 		if got := r.shows(""); got != "three.example.org" || r.l.ClientCAs() != pool || r.changed.Load() != 1 {
 			t.Errorf("shows %q; a change of the certificate alone changed the trust", got)
 		}
@@ -224,7 +224,7 @@ func TestBadChange(t *testing.T) {
 	d.put("x.pem", []byte("nonsense"))
 	d.put("ca.pem", b.pem())
 	for range 5 {
-		r.k.look(false)
+		r.look()
 	}
 	if r.l.current.Load() != before {
 		t.Error("a bad set took something's place")
@@ -237,13 +237,13 @@ func TestBadChange(t *testing.T) {
 	}
 	os.Remove(d.at("x.pem"))
 	for range 5 {
-		r.k.look(false)
+		r.look()
 	}
 	if n := r.logged("no such file"); n != 1 {
 		t.Errorf("the other reason is in the log %d times", n)
 	}
 	d.pair("x", a.server("two.example.org"))
-	r.k.look(false)
+	r.look()
 	if r.shows("") != "two.example.org" || !r.l.ClientCAs().Equal(poolOf(b)) {
 		t.Error("the good set is not in force")
 	}
@@ -264,19 +264,19 @@ func TestTime(t *testing.T) {
 		c.DNSNames, c.Subject.CommonName = []string{"later.example.org"}, "later"
 		c.NotBefore, c.NotAfter = time.Now().Add(time.Hour), time.Now().Add(101*time.Hour)
 	}))
-	r.k.look(false)
+	r.look()
 	r.troubled("not valid before")
 	r.clock.Store(int64(2 * time.Hour))
-	r.k.look(false)
+	r.look()
 	if got := r.shows(""); got != "later" {
 		t.Errorf("shows %q when its time has come", got)
 	}
 	r.fine()
 	r.clock.Store(int64(95 * time.Hour))
-	r.k.look(false)
+	r.look()
 	r.troubled(`the certificate for "later.example.org" ends on`)
 	r.clock.Store(int64(102 * time.Hour))
-	r.k.look(false)
+	r.look()
 	r.troubled("expired on")
 	if got := r.shows(""); got != "later" {
 		t.Errorf("shows %q when there is no other", got)
@@ -336,9 +336,9 @@ func TestChangeBetweenPlanAndApply(t *testing.T) {
 		t.Fatal(err)
 	}
 	d.pair("x", a.server("two.example.org"))
-	r.k.look(false)
+	r.look()
 	set.Apply()
-	r.k.look(false)
+	r.look()
 	if got := r.shows(""); got != "two.example.org" {
 		t.Errorf("shows %q", got)
 	}
@@ -363,7 +363,7 @@ func TestOwn(t *testing.T) {
 	if err := f.AddHosts([]string{"broker.lan"}); err != nil {
 		t.Fatal(err)
 	}
-	r.k.look(false)
+	r.look()
 	named := serial()
 	if named == first || r.shows("broker.lan") != "broker.lan" || r.l.ClientCAs() != pool {
 		t.Error("a name was added, and the certificate does not carry it")
@@ -377,7 +377,7 @@ func TestOwn(t *testing.T) {
 			t.Fatal(err)
 		}
 		f = g
-		r.k.look(false)
+		r.look()
 		r.fine()
 	}
 	if err := pki.Announce(dir, pki.Announcement{}, pki.Config{}); err != nil {
@@ -426,7 +426,7 @@ func TestOwnAges(t *testing.T) {
 	leaf := func() *x509.Certificate { return r.l.current.Load().own.Leaf }
 	first := leaf()
 	r.clock.Store(int64(50 * 24 * time.Hour))
-	r.k.look(false)
+	r.look()
 	if leaf() != first {
 		t.Error("it was renewed in its youth")
 	}
@@ -436,7 +436,7 @@ func TestOwnAges(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.clock.Store(int64(70 * 24 * time.Hour))
-	r.k.look(false)
+	r.look()
 	r.troubled("own certificate: ")
 	if leaf() != first {
 		t.Error("what cannot be renewed is gone")
@@ -445,7 +445,7 @@ func TestOwnAges(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.clock.Add(int64(time.Minute))
-	r.k.look(false)
+	r.look()
 	if leaf() == first {
 		t.Error("it was not renewed when two thirds of its life were over")
 	}

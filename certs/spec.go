@@ -64,13 +64,11 @@ func (s *Spec) showsOwn() bool { return s.Own || len(s.Pairs) == 0 }
 func (s *Spec) trusts() bool { return s.TrustOwn || len(s.ClientCAs) > 0 || s.Factory != nil }
 
 func (s *Spec) validate() error {
-	if !s.trusts() {
-		switch {
-		case len(s.CRLs) > 0:
-			return errors.New("revocation lists without CAs of clients")
-		case s.Enroll:
-			return errors.New("enrolment without CAs of clients")
-		}
+	if s.Enroll && !s.trusts() {
+		return errors.New("enrolment without CAs of clients")
+	}
+	if len(s.CRLs) > 0 && len(s.ClientCAs) == 0 && s.Factory == nil {
+		return errors.New("revocation lists without CAs of others: what our own has issued needs none")
 	}
 	if s.Grace < 0 {
 		return errors.New("the grace of expired certificates is negative")

@@ -60,7 +60,7 @@ func TestStaples(t *testing.T) {
 	leaf.Store(c.Leaf)
 	r := newRig(t, Spec{Pairs: []Pair{d.pair("x", c)}})
 	staple := func() []byte {
-		_, err, seen := handshake(&tls.Config{GetCertificate: r.l.GetCertificate}, &tls.Config{InsecureSkipVerify: true})
+		seen, _, err := handshake(&tls.Config{GetCertificate: r.l.GetCertificate}, &tls.Config{InsecureSkipVerify: true})
 		if err != nil {
 			t.Fatal(err)
 		}

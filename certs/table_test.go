@@ -137,6 +137,27 @@ func TestGetCertificateDoesNotAllocate(t *testing.T) {
 	}
 }
 
+// Nor does the judgement of our own devices.
+func TestVerifyConnectionDoesNotAllocate(t *testing.T) {
+	f := folder(t)
+	b, err := f.IssueDevice("pump-17", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := newRig(t, Spec{TrustOwn: true}, func(o *Options) {
+		o.Folder = func() *pki.Folder { return f }
+		o.Verify = func(*x509.Certificate) error { return nil }
+	})
+	cs := tls.ConnectionState{PeerCertificates: []*x509.Certificate{b.Leaf}, VerifiedChains: [][]*x509.Certificate{{b.Leaf, f.CA().DeviceCAs()[0]}}}
+	if n := testing.AllocsPerRun(100, func() {
+		if err := r.l.VerifyConnection(cs); err != nil {
+			t.Fatal(err)
+		}
+	}); n > 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
 func BenchmarkGetCertificate(b *testing.B) {
 	a, d := newCA(b, "a"), newDir(b)
 	r := newRig(b, Spec{Pairs: []Pair{d.pair("a", a.server("one.example.org", "*.example.org"))}})

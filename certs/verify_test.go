@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/sealmq/sealmq/pki"
+	"github.com/sealmq/sealmq/transport"
 )
 
 // dated is a client's certificate that ended, or begins, at a time from now.
@@ -67,7 +68,7 @@ func TestEnrolment(t *testing.T) {
 		if c.cert != nil {
 			config = showing(c.cert)
 		}
-		server, client, _ := r.connect(tls.RequestClientCert, config)
+		_, server, client := r.connect(transport.Any, config)
 		if got := refusal(server); got != c.cause {
 			t.Errorf("%s: %q, wanted %q (%v)", c.what, got, c.cause, server)
 		}
@@ -78,7 +79,7 @@ func TestEnrolment(t *testing.T) {
 	if !r.l.Expired(old.Leaf) || r.l.Expired(revoked.Leaf) {
 		t.Error("Expired is wrong")
 	}
-	server, _, _ := r.connect(tls.RequestClientCert, showing(maker.client("banned")))
+	_, server, _ := r.connect(transport.Any, showing(maker.client("banned")))
 	if !errors.Is(server, banned) {
 		t.Errorf("the reason of the registry is lost: %v", server)
 	}
@@ -102,12 +103,12 @@ func TestResumption(t *testing.T) {
 					return nil
 				}
 			})
-			s := serverConfig(r.l, tls.RequireAndVerifyClientCert)
+			s := transport.TLSProfile(r.l, transport.Required)
 			c := showing(client)
 			c.MaxVersion, c.ClientSessionCache, c.ServerName = version, &tickets{}, "one.example.org"
 			again := func(want string, resumed bool) {
 				t.Helper()
-				err, _, seen := handshake(s, c)
+				seen, err, _ := handshake(s, c)
 				if got := refusal(err); got != want {
 					t.Errorf("refused with %q, wanted %q", got, want)
 				}
@@ -122,7 +123,7 @@ func TestResumption(t *testing.T) {
 			banned = false
 			again("", true)
 			d.put("a.crl", pki.EncodeCRL(a.list(time.Hour, client)))
-			r.k.look(false)
+			r.look()
 			again("client_certificate_revoked", true)
 		})
 	}
@@ -136,10 +137,10 @@ func TestTrustEndsInTheMiddle(t *testing.T) {
 	c := showing(client)
 	c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
 		d.put("ca.pem", b.pem())
-		r.k.look(false)
+		r.look()
 		return client, nil
 	}
-	err, _, _ := r.connect(tls.RequireAndVerifyClientCert, c)
+	_, err, _ := r.connect(transport.Required, c)
 	if got := refusal(err); got != "client_certificate_ca" {
 		t.Errorf("refused with %q", got)
 	}
@@ -164,7 +165,7 @@ func TestStands(t *testing.T) {
 	}
 	stands := func(what string, want map[*tls.Certificate]string) {
 		t.Helper()
-		r.k.look(false)
+		r.look()
 		for c, cause := range want {
 			if got := refusal(r.k.Stands(identify(c.Leaf))); got != cause {
 				t.Errorf("%s: %s: %q, wanted %q", what, c.Leaf.Subject, got, cause)
