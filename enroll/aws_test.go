@@ -47,7 +47,7 @@ func TestFleetProvisioning(t *testing.T) {
 	if _, err := b.id.Admit(cert); err == nil || b.state("pump-1") != registry.Pending {
 		t.Fatalf("it is admitted: %s", b.state("pump-1"))
 	}
-	b.open() // the token outlives a restart
+	b.reopen() // the token outlives a restart
 	b.wantsAWS(b.provision(c, "pump-1.AAAA"), 400, "InvalidCertificateOwnershipToken")
 	b.wantsAWS(b.provision(c, "pump-1."+strings.Repeat("A", 22)), 400, "InvalidCertificateOwnershipToken")
 	other, _ := b.claimant(Claim{}, "pump-1")
@@ -156,7 +156,7 @@ func TestFleetProvisioningAfterACrash(t *testing.T) {
 	b.must(b.pending.put("pump-1", &pending{Claim: claim.ID, SPKI: a.spki[:], Owner: make([]byte, 32), Tries: 1, Fresh: true, Until: b.clock.now().Add(time.Hour)}, 10))
 	_, err = b.id.Issue(b.ctx, identity.Order{ID: "pump-1", CSR: a.csr, Must: identity.BeNew, State: registry.Pending, Attributes: map[string]string{"claim": claim.ID}})
 	b.must(err)
-	b.open()
+	b.reopen()
 	g := b.create(c, newKey(t))
 	if p := b.provision(c, g.CertificateOwnershipToken); p.ThingName != "pump-1" {
 		t.Errorf("%s, %s", g.raw, p.raw)

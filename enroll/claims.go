@@ -201,6 +201,9 @@ func (s *Service) CreateCertificate(ctx context.Context, c Claim, csr []byte) (*
 	if err := c.check(); err != nil {
 		return nil, Claim{}, fmt.Errorf("create claim: %w", err)
 	}
+	if err := s.open(); err != nil {
+		return nil, Claim{}, fmt.Errorf("create claim: %w", err)
+	}
 	if _, ok := s.Claim(c.ID); ok {
 		return nil, Claim{}, fmt.Errorf("create claim %s: %w", c.ID, ErrClaim)
 	}
@@ -220,6 +223,9 @@ func (s *Service) CreateCertificate(ctx context.Context, c Claim, csr []byte) (*
 
 // create stores a claim.
 func (s *Service) create(ctx context.Context, c Claim) (Claim, error) {
+	if err := s.open(); err != nil {
+		return Claim{}, err
+	}
 	cs := s.claims
 	if c.ID == "" {
 		c.ID = newID()
@@ -290,6 +296,9 @@ func (s *Service) Claim(id string) (Claim, bool) {
 // RevokeClaim ends a claim, and the certificate of one that has one. Devices that it enrolled stay. It fails with
 // ErrNoClaim.
 func (s *Service) RevokeClaim(ctx context.Context, id string) error {
+	if err := s.open(); err != nil {
+		return fmt.Errorf("revoke claim %.80q: %w", id, err)
+	}
 	cs := s.claims
 	cs.mu.Lock()
 	c := cs.id[id]

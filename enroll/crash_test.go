@@ -24,7 +24,7 @@ func TestCrash(t *testing.T) {
 	}
 	st := open(fs)
 	b.opt.Store = st // the registry stays in memory
-	b.open()
+	b.reopen()
 	defer func() {
 		b.Close()
 		st.Close()

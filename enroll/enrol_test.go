@@ -42,7 +42,7 @@ func TestEnrolWithToken(t *testing.T) {
 	if again := b.wants(b.enrol(c, k, token), "accepted", ""); again.Serial != g.Serial {
 		t.Errorf("serial %s, then %s", g.Serial, again.Serial)
 	}
-	b.open() // even after a restart
+	b.reopen() // even after a restart
 	if again := b.wants(b.enrol(c, k, token), "accepted", ""); parsePEM(t, again.Certificate).Subject.CommonName != "pump-17" {
 		t.Error("another device")
 	}
@@ -171,7 +171,7 @@ func TestUseIsDurable(t *testing.T) {
 		}
 	}
 	b.wants(b.enrol(client{id: "x"}, newKey(t), token), "accepted", "")
-	b.open()
+	b.reopen()
 	if c, _ := b.Claim(claim.ID); c.Used != 1 {
 		t.Fatalf("used %d times after a restart", c.Used)
 	}
@@ -274,7 +274,7 @@ func TestApproval(t *testing.T) {
 		t.Fatalf("pump-1 is %q", b.state("pump-1"))
 	}
 	b.wants(b.enrol(c, newKey(t), ""), "rejected", CodeOtherKey)
-	b.open()
+	b.reopen()
 	b.must(b.reg.Enable(b.ctx, "pump-1"))
 	b.wants(b.enrol(c, newKey(t), ""), "rejected", CodeOtherKey)
 	g := b.wants(b.enrol(c, k, ""), "accepted", "")
@@ -351,7 +351,7 @@ func TestClaimsAreKept(t *testing.T) {
 	_, two := b.token(Claim{ID: "second", Uses: 9, RatePerHour: 4})
 	b.must(b.RevokeClaim(b.ctx, "second"))
 	before := b.Claims()
-	b.open()
+	b.reopen()
 	after := b.Claims()
 	x, _ := json.Marshal(before)
 	y, _ := json.Marshal(after)
@@ -363,7 +363,7 @@ func TestClaimsAreKept(t *testing.T) {
 	if all := b.Claims(); len(all) != 0 {
 		t.Errorf("kept %v", all)
 	}
-	b.open()
+	b.reopen()
 	if all := b.Claims(); len(all) != 0 {
 		t.Errorf("kept %v", all)
 	}

@@ -204,6 +204,16 @@ func (s *Service) Close() {
 	s.done.Wait()
 }
 
+// open returns ErrClosed after Close.
+func (s *Service) open() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended {
+		return ErrClosed
+	}
+	return nil
+}
+
 func (s *Service) now() time.Time { return s.o.Now().UTC() }
 
 // changed forgets what waits of a device that was purged.

@@ -2,6 +2,7 @@ package enroll
 
 import (
 	"context"
+	"errors"
 	"strconv"
 	"strings"
 	"sync"
@@ -74,7 +75,7 @@ func TestBusy(t *testing.T) {
 	b := newBench(t, Config{})
 	slow := &slowIssuer{b.id, make(chan struct{})}
 	b.opt.Identity = slow
-	b.open()
+	b.reopen()
 	token, _ := b.token(Claim{Uses: MaxUses})
 	const devices = 200
 	var wg sync.WaitGroup
@@ -117,7 +118,7 @@ func TestClose(t *testing.T) {
 	b := newBench(t, Config{})
 	slow := &slowIssuer{b.id, make(chan struct{})}
 	b.opt.Identity = slow
-	b.open()
+	b.reopen()
 	token, claim := b.token(Claim{})
 	payload := `{"csr":"` + newKey(t).base64(t) + `","token":"` + token + `"}`
 	b.Serve(&Request{Topic: "$pki/enroll/x/request", Payload: []byte(payload), Props: new(mqtt.Properties), ClientID: "x",
@@ -137,6 +138,14 @@ func TestClose(t *testing.T) {
 		t.Errorf("used %d times, and nothing came of it", c.Used)
 	}
 	b.wants(b.ask(client{id: "x"}, "$pki/enroll/x/request", "{}"), "rejected", CodeBusy)
+	_, _, create := b.Create(b.ctx, Claim{})
+	_, _, challenge := b.Challenge(b.ctx)
+	_, register := b.RegisterFactory(b.ctx, Factory{}, nil)
+	for _, err := range []error{create, challenge, register, b.RevokeClaim(b.ctx, claim.ID), b.RemoveFactory(b.ctx, "x")} {
+		if !errors.Is(err, ErrClosed) {
+			t.Errorf("after Close: %v", err)
+		}
+	}
 	b.reg.Close()
 }
 

@@ -226,6 +226,9 @@ func (fs *factories) sweep(now time.Time) {
 
 // Challenge makes the code that shows who has a CA's key: see RegisterFactory. It is good for an hour.
 func (s *Service) Challenge(ctx context.Context) (code string, expires time.Time, err error) {
+	if err := s.open(); err != nil {
+		return "", time.Time{}, fmt.Errorf("make challenge: %w", err)
+	}
 	var b [20]byte
 	rand.Read(b[:])
 	code = base32.StdEncoding.EncodeToString(b[:])
@@ -254,6 +257,9 @@ func (s *Service) Challenge(ctx context.Context) (code string, expires time.Time
 func (s *Service) RegisterFactory(ctx context.Context, f Factory, proof []byte) (Factory, error) {
 	fail := func(err error) (Factory, error) {
 		return Factory{}, fmt.Errorf("register factory CA %.80q: %w", f.Name, err)
+	}
+	if err := s.open(); err != nil {
+		return fail(err)
 	}
 	now := s.now()
 	f.fill()
@@ -366,6 +372,9 @@ func (s *Service) Factories() []Factory {
 
 // RemoveFactory ends the trust in a CA. Its devices stay in the registry. It fails with ErrNoFactory.
 func (s *Service) RemoveFactory(ctx context.Context, name string) error {
+	if err := s.open(); err != nil {
+		return fmt.Errorf("remove factory CA %.80q: %w", name, err)
+	}
 	fs := s.factories
 	fs.mu.Lock()
 	f := fs.name[name]

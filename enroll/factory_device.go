@@ -43,6 +43,27 @@ func (s *Service) Factory(leaf *x509.Certificate) (id string, state registry.Sta
 	return id, state, nil
 }
 
+// Stands reports whether a device that has shown a certificate for a key (SHA-256 of its subject public key info) may stay as
+// far as factory CAs are concerned: it may not when the certificate is a factory's and the CA was removed.
+func (s *Service) Stands(id string, key [sha256.Size]byte) bool {
+	d, ok := s.o.Registry.Get(id)
+	name := d.Attributes[attributeFactory]
+	if !ok || name == "" || d.Attributes[attributePinned] != hex.EncodeToString(key[:]) {
+		return true
+	}
+	s.factories.mu.RLock()
+	defer s.factories.mu.RUnlock()
+	return s.factories.name[name] != nil || hasKey(&d, key)
+}
+
+// hasKey reports whether a device has a certificate of ours for a key.
+func hasKey(d *registry.Device, key [sha256.Size]byte) bool {
+	name := hex.EncodeToString(key[:])
+	return slices.ContainsFunc(d.Certificates, func(c registry.Certificate) bool {
+		return c.SPKI == name && c.State == registry.CertActive
+	})
+}
+
 // identify checks a certificate that the CA has signed, and reads the device's id.
 func (f *factory) identify(leaf *x509.Certificate, now time.Time) (string, error) {
 	if leaf.IsCA {

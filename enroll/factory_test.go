@@ -3,6 +3,7 @@ package enroll
 import (
 	"crypto/ecdsa"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
@@ -79,7 +80,7 @@ func TestRegisterFactory(t *testing.T) {
 	b := newBench(t, Config{})
 	changes := 0
 	b.opt.Changed = func() { changes++ }
-	b.open()
+	b.reopen()
 	m, other := newMaker(b, "maker"), newMaker(b, "other")
 	code, until, err := b.Challenge(b.ctx)
 	b.must(err)
@@ -103,7 +104,7 @@ func TestRegisterFactory(t *testing.T) {
 	if len(b.Factories()) != 0 || changes != 0 {
 		t.Fatal("registered")
 	}
-	b.open() // a code outlives a restart
+	b.reopen() // a code outlives a restart
 	made, err := b.RegisterFactory(b.ctx, f, csr(m, code))
 	b.must(err)
 	if made.IDFrom != FromCN || made.State != registry.Pending || made.Serials[0] != "01" || made.Serials[1] != "0a0b" || changes != 1 {
@@ -133,7 +134,7 @@ func TestRegisterFactory(t *testing.T) {
 			t.Errorf("%+v: %v", bad, err)
 		}
 	}
-	b.open()
+	b.reopen()
 	if all := b.Factories(); len(all) != 1 || all[0].Name != "acme" || !all[0].CA.Equal(m.cert) {
 		t.Errorf("after a restart %+v", all)
 	}
@@ -141,7 +142,7 @@ func TestRegisterFactory(t *testing.T) {
 		t.Errorf("removed: %v", err)
 	}
 	b.must(b.RemoveFactory(b.ctx, "acme"))
-	b.open()
+	b.reopen()
 	if all := b.Factories(); len(all) != 0 || changes != 2 {
 		t.Errorf("left %+v", all)
 	}
@@ -167,7 +168,7 @@ func TestFactoryDevice(t *testing.T) {
 		t.Error(err)
 	}
 	b.must(b.reg.Disable(b.ctx, id))
-	b.open()
+	b.reopen()
 	if _, state, err := b.Factory(leaf); state != registry.Disabled || err != nil {
 		t.Errorf("%s %v", state, err)
 	}
@@ -211,13 +212,20 @@ func TestFactoryDevice(t *testing.T) {
 	}
 	// a certificate of the maker that claims to be another device is what the template says it is
 	forged := m.leaf("14", func(c *x509.Certificate) { c.URIs = []*url.URL{{Scheme: "urn", Opaque: "mqtts:default:device:acme-9"}} })
-	g = b.wants(b.renewal(client{id: "acme-9", kind: "device", name: "acme-9", cert: forged}, newKey(t)), "accepted", "")
-	if g.Device != "acme-14" {
-		t.Errorf("device %s", g.Device)
+	as14 := b.wants(b.renewal(client{id: "acme-9", kind: "device", name: "acme-9", cert: forged}, newKey(t)), "accepted", "")
+	if as14.Device != "acme-14" {
+		t.Errorf("device %s", as14.Device)
+	}
+	key := sha256.Sum256(leaf.RawSubjectPublicKeyInfo)
+	if !b.Stands(id, key) {
+		t.Error("it does not stand")
 	}
 	b.must(b.RemoveFactory(b.ctx, "acme"))
-	if _, _, err := b.Factory(leaf); err == nil {
+	if _, _, err := b.Factory(leaf); err == nil || b.Stands(id, key) {
 		t.Error("removed, and still trusted")
+	}
+	if !b.Stands(id, sha256.Sum256(parsePEM(t, g.Certificate).RawSubjectPublicKeyInfo)) || !b.Stands("x", key) {
+		t.Error("one with a certificate of ours does not stand")
 	}
 }
 

@@ -2,7 +2,6 @@ package enroll
 
 import (
 	"bytes"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"maps"
@@ -119,10 +118,7 @@ func hasCertificate(d *registry.Device) bool {
 
 // repeated reports whether this claim has enrolled the device with this key before.
 func (s *Service) repeated(c *claim, a *ask, d *registry.Device) bool {
-	name := hex.EncodeToString(a.spki[:])
-	return d.Attributes[attributeClaim] == c.ID && slices.ContainsFunc(d.Certificates, func(c registry.Certificate) bool {
-		return c.State == registry.CertActive && c.SPKI == name
-	})
+	return d.Attributes[attributeClaim] == c.ID && hasKey(d, a.spki)
 }
 
 // await makes a device wait for approval. That takes a use of the claim, which its certificate then does not.

@@ -121,11 +121,11 @@ func newBench(t testing.TB, cfg Config) *bench {
 	b.id, err = identity.New(identity.Options{Folder: folder, PKI: pc, Registry: b.reg, Now: b.clock.now})
 	b.must(err)
 	b.opt = Options{Config: cfg, Identity: b.id, Registry: b.reg, Store: b.store, Log: log, Now: b.clock.now}
-	b.open()
+	b.reopen()
 	return b
 }
 
-func (b *bench) open() {
+func (b *bench) reopen() {
 	b.t.Helper()
 	if b.Service != nil {
 		b.Close()

@@ -86,7 +86,7 @@ func TestAnyOrder(t *testing.T) {
 				}
 			case 8:
 				b.t = t
-				b.open()
+				b.reopen()
 			case 10:
 				b.reg.Purge(b.ctx, id)
 			case 9:

@@ -122,7 +122,7 @@ func TestSeenRoots(t *testing.T) {
 	c, _ := b.device("pump-1")
 	saw := &sawRoots{Issuer: b.id}
 	b.opt.Identity = saw
-	b.open()
+	b.reopen()
 	c.respond = "$pki/cacerts/answer"
 	want := strings.Repeat("ab", 32)
 	colons := strings.ToUpper(strings.TrimSuffix(strings.Repeat("ab:", 32), ":"))
