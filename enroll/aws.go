@@ -130,14 +130,16 @@ func (s *Service) reserve(c *claim, a *ask) (out *identity.Issued, token string,
 		if err := s.claims.take(c, now); err != nil {
 			return nil, "", err
 		}
-		defer func() {
-			if err != nil {
-				s.claims.giveBack(c)
-			}
-		}()
+	}
+	undo := func() {
+		if !again {
+			s.pending.forget(a.id)
+			s.claims.giveBack(c)
+		}
 	}
 	// Known to wait before it has a certificate: if that is all when the broker crashes, the device may begin again.
 	if err := s.pending.put(a.id, next, s.o.Config.PendingDevices); err != nil {
+		undo()
 		return nil, "", err
 	}
 	if again {
@@ -154,9 +156,7 @@ func (s *Service) reserve(c *claim, a *ask) (out *identity.Issued, token string,
 			Attributes: c.mark(nil), State: registry.Pending, Must: identity.BeNew, Via: a.via})
 	}
 	if err != nil {
-		if !known {
-			s.pending.forget(a.id)
-		}
+		undo()
 		return nil, "", err
 	}
 	token = a.id + "." + base64.RawURLEncoding.EncodeToString(sec[:])
@@ -167,7 +167,7 @@ func (s *Service) reserve(c *claim, a *ask) (out *identity.Issued, token string,
 		d.State = registry.Pending
 		return nil
 	})
-	if err != nil {
+	if err != nil { // the use is spent: the device may begin again with it
 		return nil, "", err
 	}
 	return out, token, nil

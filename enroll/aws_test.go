@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -160,6 +161,49 @@ func TestFleetProvisioningAfterACrash(t *testing.T) {
 	g := b.create(c, newKey(t))
 	if p := b.provision(c, g.CertificateOwnershipToken); p.ThingName != "pump-1" {
 		t.Errorf("%s, %s", g.raw, p.raw)
+	}
+}
+
+// When the store refuses a step, nothing is counted that comes to nothing, and nothing is got without being counted.
+func TestFleetProvisioningWithoutAStore(t *testing.T) {
+	b := newBench(t, Config{})
+	b.must(b.reg.Add(b.ctx, registry.Device{ID: "prepared"}))
+	c, claim := b.claimant(Claim{Uses: 2}, "")
+	for n, id := range []string{"fresh", "prepared"} {
+		c.id = id
+		for _, prefix := range []string{"claim/", "pending/", "device/"} {
+			for skip := range 3 { // let so many writes pass
+				left := skip
+				refuse := func(key string) error {
+					if strings.HasPrefix(key, prefix) {
+						if left--; left < 0 {
+							return errors.New("disk broken")
+						}
+					}
+					return nil
+				}
+				b.store.refuse.Store(&refuse)
+				g := b.create(c, newKey(t))
+				b.store.refuse.Store(nil)
+				now, _ := b.Claim(claim.ID)
+				if g.CertificatePem != "" && now.Used != n+1 || now.Used > n+1 {
+					t.Fatalf("%s: without %s after %d: used %d times: %s", id, prefix, skip, now.Used, g.raw)
+				}
+				if g.StatusCode == 429 {
+					t.Fatalf("%s", g.raw)
+				}
+				if now.Used == n+1 {
+					break
+				}
+			}
+		}
+		g := b.create(c, newKey(t))
+		if p := b.provision(c, g.CertificateOwnershipToken); p.ThingName != id {
+			t.Errorf("%s, %s", g.raw, p.raw)
+		}
+		if now, _ := b.Claim(claim.ID); now.Used != n+1 {
+			t.Errorf("used %d times", now.Used)
+		}
 	}
 }
 
