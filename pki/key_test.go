@@ -122,7 +122,7 @@ func TestSealKeyFile(t *testing.T) {
 	key, plain := plainKey(t)
 	path := writeFile(t, filepath.Join(t.TempDir(), "k"), plain, 0o600)
 	phrase := []byte("correct horse")
-	if err := UnsealKeyFile(path, phrase); err == nil {
+	if err := unsealKeyFile(path, phrase); err == nil {
 		t.Error("a plain file was decrypted")
 	}
 	if err := sealKeyFile(path, phrase, minSealWork); err != nil {
@@ -135,17 +135,17 @@ func TestSealKeyFile(t *testing.T) {
 	if fi, err := os.Stat(path); err != nil || fi.Mode().Perm() != 0o600 {
 		t.Errorf("mode %v %v", fi.Mode(), err)
 	}
-	if err := SealKeyFile(path, phrase); err == nil {
+	if err := sealKeyFile(path, phrase, minSealWork); err == nil {
 		t.Error("it was encrypted twice")
 	}
 	got, err := OpenKey(path, KeyOptions{Passphrase: given(string(phrase))})
 	if err != nil || !key.PublicKey.Equal(got.Public()) {
 		t.Fatal(err)
 	}
-	if err := UnsealKeyFile(path, []byte("x")); err == nil {
+	if err := unsealKeyFile(path, []byte("x")); err == nil {
 		t.Error("a wrong passphrase decrypted it")
 	}
-	if err := UnsealKeyFile(path, phrase); err != nil {
+	if err := unsealKeyFile(path, phrase); err != nil {
 		t.Fatal(err)
 	}
 	if b, _ := os.ReadFile(path); string(b) != string(plain) {
@@ -153,11 +153,11 @@ func TestSealKeyFile(t *testing.T) {
 	}
 }
 
-// The cost, unless said otherwise, is the one that DESIGN.md and the handbook name.
+// The cost is the one asked for, and without that the one that the handbook names.
 func TestSealWork(t *testing.T) {
 	_, plain := plainKey(t)
 	path := writeFile(t, filepath.Join(t.TempDir(), "k"), plain, 0o600)
-	if err := SealKeyFile(path, []byte("correct horse")); err != nil {
+	if err := sealKeyFile(path, []byte("correct horse"), 11); err != nil {
 		t.Fatal(err)
 	}
 	text, err := os.Open(path)
@@ -166,7 +166,7 @@ func TestSealWork(t *testing.T) {
 	}
 	defer text.Close()
 	head := make([]byte, 100)
-	if _, err := io.ReadFull(armor.NewReader(text), head); err != nil || !regexp.MustCompile(`\n-> scrypt \S+ 17\n`).Match(head) {
+	if _, err := io.ReadFull(armor.NewReader(text), head); err != nil || !regexp.MustCompile(`\n-> scrypt \S+ 11\n`).Match(head) {
 		t.Errorf("%q %v", head, err)
 	}
 	for work, want := range map[int]int{0: 17, 1: 10, 12: 12, 99: 20} {
@@ -205,7 +205,7 @@ func TestEncryptKeys(t *testing.T) {
 	if len(done) != 0 {
 		t.Error(done)
 	}
-	if err := UnsealKeyFile(filepath.Join(dir, "broker.key"), []byte("other")); err != nil {
+	if err := unsealKeyFile(filepath.Join(dir, "broker.key"), []byte("other")); err != nil {
 		t.Fatal(err)
 	}
 	if done, err = DecryptKeys(dir, cfg); err != nil || len(done) != 4 {

@@ -9,15 +9,7 @@ import (
 // errAsItIs: a key file is as it shall be.
 var errAsItIs = errors.New("it is as it shall be")
 
-// SealKeyFile encrypts a plain key file in place with a passphrase.
-func SealKeyFile(path string, phrase []byte) error {
-	err := sealKeyFile(path, phrase, sealWork)
-	if errors.Is(err, errAsItIs) {
-		return fmt.Errorf("encrypt %s: it is encrypted already, or no key", path)
-	}
-	return err
-}
-
+// sealKeyFile encrypts a plain key file in place with a passphrase.
 func sealKeyFile(path string, phrase []byte, work int) error {
 	b, err := readSecret(path)
 	if err != nil {
@@ -37,15 +29,7 @@ func sealKeyFile(path string, phrase []byte, work int) error {
 	return writeAtomic(path, sealed, 0o600)
 }
 
-// UnsealKeyFile replaces an encrypted key file by a plain one.
-func UnsealKeyFile(path string, phrase []byte) error {
-	err := unsealKeyFile(path, phrase)
-	if errors.Is(err, errAsItIs) {
-		return fmt.Errorf("decrypt %s: it is not encrypted", path)
-	}
-	return err
-}
-
+// unsealKeyFile replaces an encrypted key file by a plain one.
 func unsealKeyFile(path string, phrase []byte) error {
 	b, err := readSecret(path)
 	if err != nil {
