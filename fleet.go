@@ -146,12 +146,17 @@ func (e enrolment) Owns(topic []byte) bool {
 }
 
 // Serve implements broker.Service.
-func (e enrolment) Serve(r *broker.Request) {
+func (e enrolment) Serve(r *broker.Request) { e.s.fleet.Load().enroll.Serve(requestOf(r)) }
+
+// Subscribed implements broker.Greeter.
+func (e enrolment) Subscribed(r *broker.Request) { e.s.fleet.Load().enroll.Subscribed(requestOf(r)) }
+
+func requestOf(r *broker.Request) *enroll.Request {
 	p := r.Principal
-	e.s.fleet.Load().enroll.Serve(&enroll.Request{
+	return &enroll.Request{
 		Topic: r.Topic, Payload: r.Payload, Props: r.Props, ClientID: r.ClientID, Addr: r.Peer.Addr,
 		Kind: p.Kind, Name: p.Name, Serial: p.Cert.Serial, Expired: r.Peer.Expired, Reply: r.Reply, Close: r.Close,
-	})
+	}
 }
 
 // reviews has the broker look at its sessions after what devices may do has changed. Many changes make one review.

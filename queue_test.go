@@ -4,6 +4,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/client"
@@ -47,8 +48,15 @@ func TestQueueBoundsAfterRestart(t *testing.T) {
 	}
 	c = session(s)
 	for i := range n {
-		if p := <-got; p != strconv.Itoa(i) {
-			t.Fatalf("got %s, want %d", p, i)
+		select {
+		case p := <-got:
+			if p != strconv.Itoa(i) {
+				t.Fatalf("got %s, want %d", p, i)
+			}
+		case <-c.Done():
+			t.Fatalf("message %d: %v", i, c.Err())
+		case <-time.After(time.Minute):
+			t.Fatalf("message %d did not come", i)
 		}
 	}
 	c.Disconnect(mqtt.Success)

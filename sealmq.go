@@ -146,10 +146,10 @@ func (s *Server) assemble(o options) (err error) {
 		return err
 	}
 	bc := cfg.Broker
-	bc.Limits = untilConnected(cfg)
+	bc.Limits = broker.Limits{} // every listener's are complete, and Reload may lift what the first ones said
 	s.broker, err = broker.New(bc, broker.Options{
 		Store: s.store, Auth: o.auth, Log: s.log, Version: "sealmq version " + Version(),
-		Standing: devices{s}.standing, Service: enrolment{s}, Accepted: s.accepted,
+		Recovered: untilConnected(cfg), Standing: devices{s}.standing, Service: enrolment{s}, Accepted: s.accepted,
 	})
 	if err != nil {
 		return err
@@ -233,11 +233,12 @@ func (s *Server) closeStores() error {
 }
 
 // untilConnected are the limits of sessions in the store until their client connects, and comes to those of its listener:
-// the widest of all, so that a restart takes nothing from a queue. Every listener's own limits are complete.
+// the widest of all, so that a restart takes nothing from a queue.
 func untilConnected(cfg Config) (l broker.Limits) {
 	l.MaxQueued, l.MaxQueuedBytes = -1, -1
 	for _, o := range cfg.Listeners {
 		l.MaxQueued, l.MaxQueuedBytes = max(l.MaxQueued, o.Limits.MaxQueued), max(l.MaxQueuedBytes, o.Limits.MaxQueuedBytes)
+		l.DropOldest = l.DropOldest || o.Limits.DropOldest
 	}
 	return l
 }

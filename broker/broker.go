@@ -30,6 +30,10 @@ type Options struct {
 
 	Version string // of the program, for $SYS/broker/version
 
+	// Recovered are the limits of sessions that were in the store, until their client connects and they come to those of its
+	// listener. What is zero is taken from the Config.
+	Recovered Limits
+
 	// Standing says whether a principal may stay. It is asked at each CONNECT, and about every session by Review. A
 	// principal that is refused loses its connection, without its will, and its session is frozen until it stands again:
 	// what is published meanwhile is dropped and counted, and a delayed will is dropped for good.
@@ -142,7 +146,7 @@ func New(cfg Config, o Options) (*Broker, error) {
 	b.groups.m = make(map[string]*group)
 	b.workers.New = func() any { return newWorker(b) }
 	b.wheel.init(b)
-	if err := b.load(); err != nil {
+	if err := b.load(o.Recovered); err != nil {
 		return nil, err
 	}
 	if b.cfg.SysInterval > 0 {

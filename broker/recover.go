@@ -9,14 +9,17 @@ import (
 )
 
 // handler is what the store calls.
-type handler struct{ b *Broker }
+type handler struct {
+	b   *Broker
+	lim *Limits // of sessions that it brings back
+}
 
 // Session implements store.Handler: it brings back a session that the store has kept. One that had a connection has lost
 // it at this moment, as far as its will and its expiry are concerned, and only once: from here on its deadlines are stored.
 func (h handler) Session(r *store.Session, subs []store.Subscription, received []uint16, queue store.QueueState) {
 	b := h.b
 	s := &session{
-		b: b, id: r.ClientID, dur: newDurable(r.ID), lim: b.limits(Limits{}), expiry: r.Expiry,
+		b: b, id: r.ClientID, dur: newDurable(r.ID), lim: h.lim, expiry: r.Expiry,
 		principal: &auth.Principal{Name: r.Name, Method: r.Method, Kind: r.Kind, Bound: r.Bound},
 		will:      r.Will, willAt: r.WillAt, expireAt: r.ExpireAt,
 	}
@@ -100,8 +103,8 @@ func (h handler) Retained(m *store.Message) {
 }
 
 // load brings back what the store holds and lets the time of its sessions begin.
-func (b *Broker) load() error {
-	clock, err := b.store.Load(handler{b})
+func (b *Broker) load(lim Limits) error {
+	clock, err := b.store.Load(handler{b, b.limits(lim)})
 	if err != nil {
 		return err
 	}
