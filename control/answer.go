@@ -232,9 +232,9 @@ func (st *stream) failed(id string, row int, err error) error {
 	return st.send(line{Failed: &Failure{ID: id, Line: row, Error: *asError(err)}})
 }
 
-// end ends the answer: with a status when nothing else was written.
+// end ends the answer: with a status of its own when nothing was done.
 func (st *stream) end(done int, err error) {
-	if err != nil && !st.begun {
+	if err != nil && done == 0 && !st.begun {
 		reply(st.w, st.rc, nil, err)
 		return
 	}

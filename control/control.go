@@ -1,15 +1,13 @@
 // Package control is how the owner of a machine steers the broker that runs there: HTTP with JSON bodies over a unix
 // socket in the broker's data folder, which only that user (and root) can open. Server is the broker's side, Client the
-// side of the commands. It also holds what a backup of a data folder is (WriteBackup, OpenBackup, Restore).
-//
-//	GET  /v1/health   Health
-//	GET  /v1/stats    Stats
-//	POST /v1/backup   BackupRequest → Backup
-//	POST /v1/reload   → {}
-//	POST /v1/kick     KickRequest → {}
+// side of the commands. When no broker runs, Local gives a Client that does the same within its process, on a Fleet that
+// the command has opened. The package also holds what a backup of a data folder is (WriteBackup, OpenBackup, Restore).
 //
 // Bodies are strict: an unknown field is an error. What fails is answered with a status from 400 on and an Error. Fields
-// may be added to answers within v1; none changes its meaning.
+// may be added to answers within v1; none changes its meaning. DESIGN.md lists the paths, and tells how actions over many
+// devices are answered.
+//
+// Private keys do not travel: CSRs come in, certificates go out. Each change is logged with the user who asked for it.
 //
 // A Server starts a goroutine that accepts, one for each connection (at most MaxConns), and one that watches the store's
 // state; Close waits for all of them.
