@@ -64,7 +64,7 @@ func (r *rig) hurry() {
 	r.k.mu.Lock()
 	defer r.k.mu.Unlock()
 	for _, j := range r.k.jobs {
-		j.next = time.Time{}
+		j.next, j.soon = time.Time{}, true
 	}
 	r.k.wakeJobs()
 }

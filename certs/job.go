@@ -18,6 +18,7 @@ import (
 type job struct {
 	key   string
 	next  time.Time
+	soon  bool // what is under way may be too old
 	fails int
 	err   error // of the last time; nil when it went well
 	do    func(context.Context) (again time.Time, err error)
@@ -117,6 +118,7 @@ func (k *Keeper) dueJob() (*job, time.Duration) {
 	for _, j := range k.sortedJobs() {
 		left := j.next.Sub(now)
 		if left <= 0 {
+			j.soon = false
 			return j, 0
 		}
 		wait = min(wait, left)
@@ -145,6 +147,9 @@ func (k *Keeper) jobDone(j *job, again time.Time, err error) {
 		if soonest := now.Add(fetchSoonest); j.next.Before(soonest) {
 			j.next = soonest
 		}
+	}
+	if j.soon {
+		j.next = now
 	}
 	k.report(now)
 }
@@ -179,7 +184,7 @@ func (k *Keeper) syncJobs() {
 func (k *Keeper) hurry(w *watched) {
 	for _, c := range w.spec.CRLs {
 		if j := k.jobs["crl "+c]; j != nil {
-			j.next, j.fails = time.Time{}, 0
+			j.next, j.fails, j.soon = time.Time{}, 0, true
 		}
 	}
 	k.wakeJobs()
