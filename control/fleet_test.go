@@ -71,7 +71,7 @@ func (g *gate) Submit(ops ...*store.Op) {
 	g.Store.Submit(ops...)
 }
 
-func newFleet(t *testing.T, log *slog.Logger) (*Fleet, *gate) {
+func newFleet(t testing.TB, log *slog.Logger) (*Fleet, *gate) {
 	t.Helper()
 	data := filepath.Join(shortDir(t), "data")
 	folder, _, err := pki.InitFolder(data, pki.Config{})
@@ -175,15 +175,18 @@ func (b *bench) add(ids ...string) {
 }
 
 // many adds devices named d-00000 and so on.
-func (b *bench) many(n int) {
-	b.t.Helper()
+func (b *bench) many(n int) { b.t.Helper(); fill(b.t, b.f, n) }
+
+func fill(t testing.TB, f *Fleet, n int) {
+	t.Helper()
 	var csv strings.Builder
 	csv.WriteString("id,groups\n")
 	for i := range n {
 		fmt.Fprintf(&csv, "d-%05d,g%d\n", i, i%10)
 	}
-	_, err := b.f.Registry.Import(b.t.Context(), strings.NewReader(csv.String()), registry.ImportOptions{Format: registry.CSV})
-	b.do(err)
+	if _, err := f.Registry.Import(t.Context(), strings.NewReader(csv.String()), registry.ImportOptions{Format: registry.CSV}); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func (b *bench) state(id string) registry.State {

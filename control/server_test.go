@@ -65,7 +65,7 @@ func (s testStore) Backup(dir string) error {
 }
 
 // shortDir is a folder whose path leaves room for a socket's name.
-func shortDir(t *testing.T) string {
+func shortDir(t testing.TB) string {
 	dir, err := os.MkdirTemp("", "c")
 	if err != nil {
 		t.Fatal(err)
