@@ -2,7 +2,6 @@ package sealmq
 
 import (
 	"crypto/x509"
-	"time"
 
 	"github.com/sealmq/sealmq/certs"
 	"github.com/sealmq/sealmq/pki"
@@ -110,20 +109,4 @@ func (s *Server) Folder() *pki.Folder {
 		return f.identity.Folder()
 	}
 	return nil
-}
-
-// operators renews the operator's certificate until the server ends.
-func (s *Server) operators() {
-	tick := time.NewTicker(time.Hour)
-	defer tick.Stop()
-	for {
-		select {
-		case <-s.stop.Done():
-			return
-		case <-tick.C:
-		}
-		if _, err := s.Folder().Operator(); err != nil {
-			s.log.Error("renew operator certificate", "error", err)
-		}
-	}
 }

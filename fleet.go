@@ -96,7 +96,9 @@ func OpenFleet(data string, keys pki.KeyOptions, log *slog.Logger) (*control.Fle
 		f.close()
 		return s.Close()
 	}
-	return &control.Fleet{Identity: f.identity, Registry: f.registry, Enroll: f.enroll, Data: cfg.Data, Log: log}, end, nil
+	return &control.Fleet{
+		Identity: f.identity, Registry: f.registry, Enroll: f.enroll, Data: cfg.Data, Log: log, Audit: f.report,
+	}, end, nil
 }
 
 // controlled is what commands work on in a running server; nil without a CA of our own.
@@ -105,7 +107,10 @@ func (s *Server) controlled() *control.Fleet {
 	if f == nil {
 		return nil
 	}
-	return &control.Fleet{Identity: f.identity, Registry: f.registry, Enroll: f.enroll, Data: s.cfg.Data, Log: s.log}
+	return &control.Fleet{
+		Identity: f.identity, Registry: f.registry, Enroll: f.enroll, Data: s.cfg.Data, Log: s.log,
+		Audit: s.report, Certificates: s.shown, RenewCertificates: s.renewShown,
+	}
 }
 
 // openRecords opens the store of a data folder for its records alone.
@@ -238,8 +243,11 @@ func (s *Server) publishRoots() {
 	s.roots = roots
 }
 
-// accepted notes who has connected, and tells a device that it is time to renew.
-func (s *Server) accepted(_ string, peer *auth.Peer, p *auth.Principal) {
+// accepted notes who has connected.
+func (s *Server) accepted(clientID string, peer *auth.Peer, p *auth.Principal) {
+	if p.Kind != string(pki.Claim) {
+		s.sightings.Accepted(clientID, registryID(p), peer.Addr, peer.Cert)
+	}
 	f := s.fleet.Load()
 	if f == nil || peer.Cert == nil {
 		return

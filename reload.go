@@ -40,6 +40,9 @@ func (s *Server) Reload(cfg Config) error {
 		if s.running {
 			s.tend(s.fleet.Load())
 		}
+		if s.control != nil {
+			s.control.SetFleet(s.controlled())
+		}
 	}
 	fresh, set, err := s.prepare(cfg)
 	if err != nil {

@@ -26,6 +26,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/sealmq/sealmq/audit"
 	"github.com/sealmq/sealmq/auth"
 	"github.com/sealmq/sealmq/broker"
 	"github.com/sealmq/sealmq/certs"
@@ -62,8 +63,10 @@ type Server struct {
 	acme    *acme.Manager         // nil if not configured
 	keeper  *certs.Keeper
 	reviews *reviews
-	roots   []byte       // as published last; review's own
-	reload  func() error // on request of the machine's owner; nil: not possible
+
+	sightings *audit.Sightings
+	roots     []byte       // as published last; review's own
+	reload    func() error // on request of the machine's owner; nil: not possible
 
 	live atomic.Pointer[[]named] // the listeners that are open
 
@@ -115,7 +118,7 @@ func New(cfg Config, opts ...Option) (*Server, error) {
 		return nil, err
 	}
 	cfg = cfg.Effective()
-	s := &Server{cfg: cfg, failed: make(chan error, 1), reviews: newReviews()}
+	s := &Server{cfg: cfg, failed: make(chan error, 1), reviews: newReviews(), sightings: audit.NewSightings(time.Now)}
 	o := options{auth: auth.Certificates{Devices: devices{s}}}
 	for _, opt := range opts {
 		opt(&o)
@@ -212,7 +215,6 @@ func (s *Server) openRecords(cfg Config) (err error) {
 func (s *Server) tend(f *fleet) {
 	if f != nil {
 		s.tasks.Go(func() { f.identity.Run(s.stop) })
-		s.tasks.Go(s.operators)
 	}
 }
 
