@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
+	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
@@ -16,8 +17,10 @@ import (
 
 // takeover is a root that takes another's place.
 type takeover struct {
-	root   [32]byte // SHA-256 of the next root's certificate
-	device []byte   // key identifier of its device CA
+	root     [32]byte // SHA-256 of the next root's certificate
+	device   []byte   // key identifier of its device CA
+	outgoing [32]byte // SHA-256 of the public key of the old root's device CA
+	issues   bool     // the next root's CAs do
 }
 
 // takeoverOf is nil while there is one root.
@@ -26,11 +29,12 @@ func takeoverOf(ca *pki.Authority) *takeover {
 	if next == nil {
 		return nil
 	}
-	of := ca.DeviceCAs()[0]
+	fresh, old := ca.DeviceCAs()[0], ca.DeviceCAs()[1]
 	if ca.State() == pki.Announced {
-		of = ca.DeviceCAs()[1]
+		fresh, old = old, fresh
 	}
-	return &takeover{root: sha256.Sum256(next.Raw), device: of.SubjectKeyId}
+	return &takeover{root: sha256.Sum256(next.Raw), device: fresh.SubjectKeyId, outgoing: sha256.Sum256(old.RawSubjectPublicKeyInfo),
+		issues: ca.State() == pki.Switched}
 }
 
 // Status tells where the CA stands.
@@ -40,7 +44,10 @@ type Status struct {
 	CAs   []CAStatus   `json:"cas"`   // those that issue, the root first
 	// Devices may connect: they are active or quarantined.
 	Devices int `json:"devices"`
-	// Missing are some of the devices that are not known to have the next root, in order.
+	// Renewed have no certificate, or not of the old root's device CA alone. It is told while a root is replaced.
+	Renewed int `json:"renewed"`
+	// Missing are some of the devices that are not ready for the end of the old root, in order: not known to have the
+	// next one or, once its CAs issue, not renewed.
 	Missing []string `json:"missing,omitempty"`
 }
 
@@ -79,20 +86,30 @@ func (s *Service) Status() Status {
 	for _, l := range ca.Lives() {
 		st.CAs = append(st.CAs, CAStatus{l.Name, pki.Fingerprint(l.Cert), l.Cert.Subject.String(), l.Cert.NotBefore, l.Cert.NotAfter, l.Due})
 	}
-	var missing func(string)
-	if ca.NextRoot() != nil {
-		missing = func(id string) {
-			if st.Missing = append(st.Missing, id); len(st.Missing) == 50*maxMissing {
-				slices.Sort(st.Missing)
-				st.Missing = st.Missing[:maxMissing]
+	t := s.takeover.Load()
+	after := s.o.Now().Add(-s.grace)
+	s.o.Registry.Holdings(func(h registry.Holding) {
+		st.Devices++
+		for i := range prints {
+			if h.Root(&prints[i]) {
+				st.Roots[i].Seen++
 			}
 		}
-	}
-	devices, have := s.o.Registry.RootsSeen(missing, prints...)
-	st.Devices = devices
-	for i := range have {
-		st.Roots[i].Seen = have[i]
-	}
+		if t == nil {
+			return
+		}
+		depends := h.Depends(&t.outgoing, after)
+		if !depends {
+			st.Renewed++
+		}
+		if h.Root(&t.root) && (!depends || st.State != pki.Switched) {
+			return
+		}
+		if st.Missing = append(st.Missing, h.ID()); len(st.Missing) == 50*maxMissing {
+			slices.Sort(st.Missing)
+			st.Missing = st.Missing[:maxMissing]
+		}
+	})
 	slices.Sort(st.Missing)
 	st.Missing = st.Missing[:min(len(st.Missing), maxMissing)]
 	return st
@@ -120,14 +137,24 @@ func samePrint(f string, print *[32]byte) bool {
 	return err == nil && string(b) == string(print[:])
 }
 
-// seen counts the devices that have the next root.
-func (s *Service) seen() pki.Seen {
+// Outgoing reports whether certificates of an issuer, named as in registry.Certificate, are to be renewed before their time:
+// the CAs of another root have begun to issue, and the trust in this one is going to end.
+func (s *Service) Outgoing(issuer string) bool {
 	t := s.takeover.Load()
-	if t == nil {
-		return pki.Seen{}
+	return t != nil && t.issues && issuer == hex.EncodeToString(t.outgoing[:])
+}
+
+// seen counts the devices that have the next root.
+func (s *Service) seen() (seen pki.Seen) {
+	if t := s.takeover.Load(); t != nil {
+		s.o.Registry.Holdings(func(h registry.Holding) {
+			seen.Devices++
+			if h.Root(&t.root) {
+				seen.Have++
+			}
+		})
 	}
-	devices, have := s.o.Registry.RootsSeen(nil, t.root)
-	return pki.Seen{Devices: devices, Have: have[0]}
+	return seen
 }
 
 // Announce makes the next root, which is trusted beside the present one from then on.
@@ -151,10 +178,16 @@ func (s *Service) Withdraw(ctx context.Context) error {
 	return s.change(ctx, "withdraw", func(dir string, _ pki.Config) error { return pki.Withdraw(dir) })
 }
 
-// Retire ends the trust in the old root, and what its CA has issued. It fails with pki.ErrNotSeen if devices are left that
-// are not known to have the new root, unless force is true.
+// Retire ends the trust in the old root, and in what its CA has issued. It fails with pki.ErrNotSeen if devices are left
+// that are not known to have the new root, or that have no certificate but of the old one's CA, unless force is true.
 func (s *Service) Retire(ctx context.Context, force bool) error {
-	return s.change(ctx, "retire", func(dir string, _ pki.Config) error { return pki.Retire(dir, s.seen(), force) })
+	return s.change(ctx, "retire", func(dir string, _ pki.Config) error {
+		if st := s.Status(); !force && st.State == pki.Switched && s.seen().Have == st.Devices && st.Renewed < st.Devices {
+			return &hinted{fmt.Errorf("retire the old root: %w: %d of %d have a certificate of the new one", pki.ErrNotSeen, st.Renewed, st.Devices),
+				"wait until the others have renewed theirs, or force it and give those new ones by hand"}
+		}
+		return pki.Retire(dir, s.seen(), force)
+	})
 }
 
 // RenewIssuing renews the issuing CAs that are due, or all, and returns the names of those renewed.

@@ -90,7 +90,7 @@ func TestRollover(t *testing.T) {
 		t.Error("not of the new CA")
 	}
 	b.Saw(fresh, registry.Seen{})
-	if st = b.Status(); st.Roots[1].Seen != 3 || len(st.Missing) != 0 {
+	if st = b.Status(); st.Roots[1].Seen != 3 || st.Renewed != 1 || fmt.Sprint(st.Missing) != "[d0 d1]" {
 		t.Errorf("%+v", st)
 	}
 
@@ -118,6 +118,18 @@ func TestRollover(t *testing.T) {
 	stands := principal(old["d0"])
 	if _, err := b.Stands(stands); err != nil {
 		t.Error(err)
+	}
+	if err := b.Retire(b.ctx, false); !errors.Is(err, pki.ErrNotSeen) || !strings.Contains(err.Error(), "0 of 2 have a certificate of the new one") {
+		t.Error(err)
+	}
+	d, _ := b.reg.Get("d0")
+	if !b.Outgoing(d.Certificates[0].Issuer) {
+		t.Error("a certificate of the old CA is good for its life")
+	}
+	b.device("d0")
+	b.device("d1")
+	if d, _ = b.reg.Get("d0"); b.Outgoing(d.Certificates[0].Issuer) {
+		t.Error("a certificate of the new CA is to be renewed")
 	}
 	b.do(b.Retire(b.ctx, false))
 	st = state(pki.Steady, 5)

@@ -244,15 +244,15 @@ func crossSign(dir string, fresh *circle, old issuer) error {
 // Seen tells how many devices are known to have the new root.
 type Seen struct{ Devices, Have int }
 
-// ErrNotSeen: devices are left that are not known to have the new root.
-var ErrNotSeen = errors.New("not every device has the new root")
+// ErrNotSeen: devices are left that are not ready for the new root.
+var ErrNotSeen = errors.New("not every device is ready")
 
 func (s Seen) all(what string, force bool) error {
 	if s.Have >= s.Devices || force {
 		return nil
 	}
 	return &hinted{
-		err:  wrap(what, ErrNotSeen, fmt.Sprintf("%d of %d", s.Have, s.Devices)),
+		err:  wrap(what, ErrNotSeen, fmt.Sprintf("%d of %d are known to have the new root", s.Have, s.Devices)),
 		hint: "wait until the others have connected, or force it and give those their ca.pem by hand",
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/sealmq/sealmq/pki"
 )
@@ -43,29 +44,48 @@ func (r *Registry) SawRoots(id string, more bool, roots ...[32]byte) {
 	r.s.Submit(s.write(e, r.o.Now().UnixMilli()))
 }
 
-// RootsSeen counts the devices that may connect, and of those the ones that are known to have each of the roots. It calls
-// missing, which may be nil, with the ids of those that are not known to have the last one, in no order.
-func (r *Registry) RootsSeen(missing func(id string), roots ...[32]byte) (devices int, have []int) {
-	have = make([]int, len(roots))
+// Holding is what a device that may connect has of the CA. It is valid during a call of Holdings.
+type Holding struct {
+	e     *entry
+	roots string
+}
+
+// Holdings calls fn with every device that is active or quarantined, in no order. Operators and claims are left out.
+func (r *Registry) Holdings(fn func(h Holding)) {
 	for e := range r.index.all {
-		if kind, _ := Split(e.id); e.purged || kind != pki.Device || e.state != Active && e.state != Quarantined {
+		if e.purged || e.kind() != pki.Device || e.state != Active && e.state != Quarantined {
 			continue
 		}
-		devices++
 		r.seen.Lock()
-		known := e.last.roots
+		roots := e.last.roots
 		r.seen.Unlock()
-		for i := range roots {
-			found := false
-			for at := 0; at < len(known) && !found; at += keySize {
-				found = known[at:at+keySize] == string(roots[i][:])
-			}
-			if found {
-				have[i]++
-			} else if i == len(roots)-1 && missing != nil {
-				missing(e.id)
-			}
+		fn(Holding{e, roots})
+	}
+}
+
+// ID is the device's.
+func (h Holding) ID() string { return h.e.id }
+
+// Root reports whether the device is known to have a root, by the SHA-256 of its certificate.
+func (h Holding) Root(root *[32]byte) bool {
+	for i := 0; i < len(h.roots); i += keySize {
+		if h.roots[i:i+keySize] == string(root[:]) {
+			return true
 		}
 	}
-	return devices, have
+	return false
+}
+
+// Depends reports whether the device has active certificates that end after a time, and all of them are of the CA whose key
+// has the SHA-256 issuer.
+func (h Holding) Depends(issuer *[32]byte, after time.Time) (depends bool) {
+	for i := range h.e.certs {
+		if c := &h.e.certs[i]; c.state == CertActive && c.notAfter > after.Unix() {
+			if *c.issuer != *issuer {
+				return false
+			}
+			depends = true
+		}
+	}
+	return depends
 }

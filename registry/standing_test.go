@@ -215,7 +215,18 @@ func TestRoots(t *testing.T) {
 	count := func(what, want string) {
 		t.Helper()
 		var missing []string
-		n, have := b.RootsSeen(func(id string) { missing = append(missing, id) }, one, two)
+		n, have := 0, [2]int{}
+		b.Holdings(func(h Holding) {
+			n++
+			if h.Root(&one) {
+				have[0]++
+			}
+			if h.Root(&two) {
+				have[1]++
+			} else {
+				missing = append(missing, h.ID())
+			}
+		})
 		slices.Sort(missing)
 		if got := fmt.Sprint(n, have, missing); got != want {
 			t.Errorf("%s: %s, want %s", what, got, want)
@@ -251,4 +262,39 @@ func TestRoots(t *testing.T) {
 	count("purged", "3 [0 1] [b c]")
 	b.reopen()
 	count("purged, read again", "3 [0 1] [b c]")
+}
+
+// A device depends on a CA when it has certificates of that one alone.
+func TestDepends(t *testing.T) {
+	b := newBench(t, Options{})
+	next := newCA(t, "next CA")
+	b.SetIssuers(b.ca.cert, next.cert)
+	b.device("old")
+	b.device("both")
+	b.device("new")
+	b.do(b.Add(b.ctx, Device{ID: "none"}))
+	for _, id := range []string{"both", "new"} {
+		leaf := next.issue(t, "device", id, 1)
+		b.do(b.Issued(b.ctx, id, leaf))
+		if id == "new" {
+			b.do(b.Supersede(b.ctx, id, serialOf(leaf)))
+		}
+	}
+	depend := func(c *ca, after time.Time) string {
+		var ids []string
+		key := leafKey(c.cert)
+		b.Holdings(func(h Holding) {
+			if h.Depends((*[32]byte)(&key), after) {
+				ids = append(ids, h.ID())
+			}
+		})
+		slices.Sort(ids)
+		return fmt.Sprint(ids)
+	}
+	if one, two := depend(b.ca, start), depend(next, start); one != "[old]" || two != "[new]" {
+		t.Error(one, two)
+	}
+	if got := depend(b.ca, start.AddDate(1, 0, 0)); got != "[]" {
+		t.Error(got)
+	}
 }
