@@ -104,10 +104,11 @@ func (k *Keeper) Stands(id ID) error {
 		return refuse("client_certificate_ca", errors.New("the listener accepts no certificates any longer"))
 	}
 	anchor := g.above[len(g.above)-1]
-	if _, ok := m.trust.anchors[string(anchor.Raw)]; !ok {
+	from := m.trust.of(g.above)
+	if from == 0 {
 		return refuse("client_certificate_ca", fmt.Errorf("the CA %q is not trusted any longer", anchor.Subject.CommonName))
 	}
-	if m.lists == nil || g.alone {
+	if m.lists == nil || from != fileCA || g.alone {
 		return nil
 	}
 	serial, err := hex.DecodeString(id.Serial)

@@ -32,31 +32,48 @@ type material struct {
 	grace   time.Duration
 }
 
-// trust are the CAs that clients may come from.
+// trust are the CAs that clients may come from: our own, those of files, which may have lists, and those of factories.
 type trust struct {
-	pool    *x509.CertPool
-	cas     []*x509.Certificate
-	ours    int             // the first ours of cas are our own
-	anchors map[string]bool // by certificate; true: our own
+	pool         *x509.CertPool
+	cas          []*x509.Certificate
+	ours, listed int               // cas[:ours] are our own, cas[ours:listed] those of files
+	anchors      map[string]origin // by certificate
 }
 
-func newTrust(ours, others []*x509.Certificate) *trust {
-	t := &trust{pool: x509.NewCertPool(), anchors: map[string]bool{}}
-	for i, c := range slices.Concat(ours, others) {
-		if _, twice := t.anchors[string(c.Raw)]; twice {
-			continue
+// origin says whose a CA is.
+type origin uint8
+
+const (
+	ourCA origin = iota + 1
+	fileCA
+	factoryCA
+)
+
+func newTrust(ours, files, factories []*x509.Certificate) *trust {
+	t := &trust{pool: x509.NewCertPool(), anchors: map[string]origin{}}
+	add := func(some []*x509.Certificate, from origin) int {
+		for _, c := range some {
+			if t.anchors[string(c.Raw)] != 0 {
+				continue
+			}
+			t.pool.AddCert(c)
+			t.cas = append(t.cas, c)
+			t.anchors[string(c.Raw)] = from
 		}
-		t.pool.AddCert(c)
-		t.cas = append(t.cas, c)
-		t.anchors[string(c.Raw)] = i < len(ours)
-		if i < len(ours) {
-			t.ours++
-		}
+		return len(t.cas)
 	}
+	t.ours = add(ours, ourCA)
+	t.listed = add(files, fileCA)
+	add(factories, factoryCA)
 	return t
 }
 
-func (t *trust) others() []*x509.Certificate { return t.cas[t.ours:] }
+// of says whose the CA at the end of a chain is; 0 if it is not trusted.
+func (t *trust) of(chain []*x509.Certificate) origin {
+	return t.anchors[string(chain[len(chain)-1].Raw)]
+}
+
+func (t *trust) others() []*x509.Certificate { return t.cas[t.ours:t.listed] }
 
 // issuesCAs tells whether a CA of that common name has issued another of them, and perhaps nothing else.
 func (t *trust) issuesCAs(name string) bool {
@@ -66,7 +83,7 @@ func (t *trust) issuesCAs(name string) bool {
 }
 
 func (t *trust) same(u *trust) bool {
-	return t.ours == u.ours && slices.EqualFunc(t.cas, u.cas, (*x509.Certificate).Equal)
+	return t.ours == u.ours && t.listed == u.listed && slices.EqualFunc(t.cas, u.cas, (*x509.Certificate).Equal)
 }
 
 func (t *trust) sameOthers(u *trust) bool {

@@ -30,7 +30,7 @@ func (k *Keeper) listFiles(s *Spec) []string {
 	return out
 }
 
-// openLists reads the revocation lists of the CAs in t that are not ours. It returns the lists in force when those read
+// openLists reads the revocation lists of the CAs of files in t. It returns the lists in force when those read
 // are the same.
 func (k *Keeper) openLists(s *Spec, t *trust, old *material) (*pki.Revocations, error) {
 	cfg := pki.RevocationsConfig{Issuers: t.others(), Stale: s.Stale, Now: k.o.Now}

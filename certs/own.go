@@ -3,6 +3,7 @@ package certs
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"path/filepath"
 	"time"
 
@@ -34,9 +35,17 @@ func (k *Keeper) lookOwn(force bool) {
 	}
 }
 
-// load reads, or issues, the server's and the operator's certificates. After an error the old ones stay.
+// load reads, or issues, the server's certificate. After an error the old one stays.
 func (o *own) load(k *Keeper, hosts []string) error {
-	o.folder, o.looked = k.o.Folder(), k.o.Now()
+	o.looked = k.o.Now()
+	var f *pki.Folder
+	if k.o.Folder != nil {
+		f = k.o.Folder()
+	}
+	if f == nil {
+		return errors.New("there is no CA folder")
+	}
+	o.folder = f
 	o.hosts = take(hostsFile(o.folder))
 	o.deviceCAs = o.folder.CA().DeviceCAs()
 	cert, issued, err := o.folder.Server(hosts...)
@@ -49,8 +58,7 @@ func (o *own) load(k *Keeper, hosts []string) error {
 	if o.cert == nil || !o.cert.Leaf.Equal(cert.Leaf) || len(o.cert.Certificate) != len(cert.Certificate) {
 		o.cert = cert
 	}
-	_, err = o.folder.Operator()
-	return err
+	return nil
 }
 
 func hostsFile(f *pki.Folder) []string { return []string{filepath.Join(f.Path(), "server", "hosts")} }

@@ -146,11 +146,11 @@ func (w *watched) trusts(cas []*x509.Certificate, ours *own, old *trust) *trust 
 	if w.spec.TrustOwn {
 		own = ours.deviceCAs
 	}
-	others := slices.Clone(cas)
+	var factories []*x509.Certificate
 	if w.spec.Factory != nil {
-		others = append(others, w.spec.Factory()...)
+		factories = w.spec.Factory()
 	}
-	if t := newTrust(own, others); old == nil || !old.same(t) {
+	if t := newTrust(own, cas, factories); old == nil || !old.same(t) {
 		return t
 	}
 	return old

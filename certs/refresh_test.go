@@ -401,12 +401,7 @@ func TestOwn(t *testing.T) {
 	if got := r.l.ClientCAs(); !got.Equal(f.CA().ClientCAs()) || got.Equal(pool) {
 		t.Error("after the retirement the old CA's devices are trusted")
 	}
-	if _, _, key := f.OperatorFiles(); !exists(key) {
-		t.Error("there are no files of the operator")
-	}
 }
-
-func exists(path string) bool { _, err := os.Stat(path); return err == nil }
 
 // Our own certificate is renewed when two thirds of its life are over, and stays when it cannot be.
 func TestOwnAges(t *testing.T) {

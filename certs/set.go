@@ -24,11 +24,8 @@ func (k *Keeper) Plan(hosts []string, specs []Spec) (*Set, error) {
 	var errs []error
 	for i := range specs {
 		if specs[i].NeedsCA() {
-			if k.o.Folder == nil {
-				return nil, errors.New("plan certificates: there is no CA folder")
-			}
 			if err := s.own.load(k, s.hosts); err != nil {
-				return nil, err
+				return nil, fmt.Errorf("plan certificates: %w", err)
 			}
 			break
 		}

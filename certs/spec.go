@@ -29,11 +29,12 @@ type Spec struct {
 	TrustOwn bool
 	// ClientCAs are files of CAs whose clients are accepted.
 	ClientCAs []string
-	// Factory returns further such CAs, and is asked at every look. May be nil.
+	// Factory returns the CAs of devices' makers, which are accepted too and need no list. It is asked at every look and
+	// must not call the Keeper. May be nil.
 	Factory func() []*x509.Certificate
 
-	// CRLs are files and http or https URLs with revocation lists of the CAs that are not ours. When there are any,
-	// every client of such a CA must be covered by one. A list from a URL must be signed by a CA of ClientCAs or Factory.
+	// CRLs are files and http or https URLs with revocation lists of ClientCAs. When there are any, every client of
+	// ClientCAs must be covered by one. A list from a URL must be signed by one of ClientCAs.
 	CRLs []string
 	// Stale says what happens when a list is out of date or missing; pki.StaleDeny when empty.
 	Stale pki.Stale
@@ -67,8 +68,8 @@ func (s *Spec) validate() error {
 	if s.Enroll && !s.trusts() {
 		return errors.New("enrolment without CAs of clients")
 	}
-	if len(s.CRLs) > 0 && len(s.ClientCAs) == 0 && s.Factory == nil {
-		return errors.New("revocation lists without CAs of others: what our own has issued needs none")
+	if len(s.CRLs) > 0 && len(s.ClientCAs) == 0 {
+		return errors.New("revocation lists without CAs in files: what our own has issued needs none")
 	}
 	if s.Grace < 0 {
 		return errors.New("the grace of expired certificates is negative")

@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/sealmq/sealmq/pki"
@@ -53,30 +54,22 @@ func (l *Listener) VerifyConnection(cs tls.ConnectionState) error {
 		cs.VerifiedChains = chains
 	}
 	// What was verified when the handshake began, or in an earlier one, may not be trusted any longer.
-	chains, ours := cs.VerifiedChains, false
-	n := 0
-	for _, c := range chains {
-		if own, ok := m.trust.anchors[string(c[len(c)-1].Raw)]; ok {
-			n++
-			ours = ours || own
+	trusted, from := 0, factoryCA
+	for _, c := range cs.VerifiedChains {
+		if o := m.trust.of(c); o != 0 {
+			trusted++
+			from = min(from, o)
 		}
 	}
-	if n == 0 {
+	if trusted == 0 {
 		return refuse("client_certificate_ca", errors.New("the CA of the certificate is not trusted"))
 	}
-	if !ours {
-		if n < len(chains) {
-			cs.VerifiedChains = nil
-			for _, c := range chains {
-				if _, ok := m.trust.anchors[string(c[len(c)-1].Raw)]; ok {
-					cs.VerifiedChains = append(cs.VerifiedChains, c)
-				}
-			}
-		}
-		if m.lists != nil {
-			if err := m.lists.VerifyConnection(cs); err != nil {
-				return refuseListed(err)
-			}
+	if trusted < len(cs.VerifiedChains) {
+		cs.VerifiedChains = slices.DeleteFunc(slices.Clone(cs.VerifiedChains), func(c []*x509.Certificate) bool { return m.trust.of(c) == 0 })
+	}
+	if from == fileCA && m.lists != nil {
+		if err := m.lists.VerifyConnection(cs); err != nil {
+			return refuseListed(err)
 		}
 	}
 	if l.k.o.Verify != nil {
@@ -88,7 +81,7 @@ func (l *Listener) VerifyConnection(cs tls.ConnectionState) error {
 			return refuse("client_certificate", err)
 		}
 	}
-	if !ours {
+	if from != ourCA {
 		l.k.guests.add(l, cs.VerifiedChains[0])
 	}
 	return nil

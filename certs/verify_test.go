@@ -22,7 +22,7 @@ func (a *ca) dated(id string, from, to time.Duration) *tls.Certificate {
 // Whom a listener for enrolment lets in.
 func TestEnrolment(t *testing.T) {
 	f := folder(t)
-	maker, stranger, d := newCA(t, "maker"), newCA(t, "stranger"), newDir(t)
+	maker, listed, stranger, d := newCA(t, "maker"), newCA(t, "listed"), newCA(t, "stranger"), newDir(t)
 	b, err := f.IssueDevice("pump-17", "")
 	if err != nil {
 		t.Fatal(err)
@@ -31,11 +31,11 @@ func TestEnrolment(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	revoked := maker.client("revoked")
+	revoked := listed.client("revoked")
 	banned := errors.New("the device is disabled")
 	r := newRig(t, Spec{
 		TrustOwn: true, Factory: func() []*x509.Certificate { return []*x509.Certificate{maker.cert} },
-		CRLs: []string{d.put("maker.crl", maker.list(time.Hour, revoked))}, Enroll: true, Grace: 30 * time.Hour,
+		ClientCAs: []string{d.put("listed.pem", listed.pem())}, CRLs: []string{d.put("listed.crl", listed.list(time.Hour, revoked))}, Enroll: true, Grace: 30 * time.Hour,
 	}, func(o *Options) {
 		o.Folder = func() *pki.Folder { return f }
 		o.Verify = func(leaf *x509.Certificate) error {
@@ -61,7 +61,7 @@ func TestEnrolment(t *testing.T) {
 		{"a stranger, expired", "client_certificate_ca", stranger.dated("stranger", -9*time.Hour, -time.Hour)},
 		{"another CA of the same name", "client_certificate_ca", impostor},
 		{"a server", "client_certificate", maker.server("one.example.org")},
-		{"revoked by the maker", "client_certificate_revoked", revoked},
+		{"revoked by its CA", "client_certificate_revoked", revoked},
 		{"refused by the registry", "client_certificate", maker.client("banned")},
 	} {
 		config := &tls.Config{InsecureSkipVerify: true}
