@@ -426,13 +426,17 @@ func (m *Manager) clean(ctx context.Context) {
 			return
 		case <-t.C:
 		}
-		if err := certmagic.CleanStorage(ctx, m.storage, certmagic.CleanStorageOptions{
-			Logger: zapTo(m.log), OCSPStaples: true, ExpiredCerts: true, ExpiredCertGracePeriod: expiredFor,
-		}); err != nil && ctx.Err() == nil {
+		if err := m.sweep(ctx); err != nil && ctx.Err() == nil {
 			m.log.Warn("acme: expired certificates not deleted", "error", clip(err))
 		}
 		t.Reset(cleanEvery)
 	}
+}
+
+func (m *Manager) sweep(ctx context.Context) error {
+	return certmagic.CleanStorage(ctx, m.storage, certmagic.CleanStorageOptions{
+		Logger: zapTo(m.log), OCSPStaples: true, ExpiredCerts: true, ExpiredCertGracePeriod: expiredFor,
+	})
 }
 
 func lifeOf(c *x509.Certificate) time.Duration { return c.NotAfter.Sub(c.NotBefore) }

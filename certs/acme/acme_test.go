@@ -47,9 +47,13 @@ func keep(t testing.TB, m *Manager, name string, c *tls.Certificate) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	var chain []byte
+	for _, der := range c.Certificate {
+		chain = append(chain, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})...)
+	}
 	ca := m.issuer.IssuerKey()
 	for k, v := range map[string][]byte{
-		certmagic.StorageKeys.SiteCert(ca, name):       pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Certificate[0]}),
+		certmagic.StorageKeys.SiteCert(ca, name):       chain,
 		certmagic.StorageKeys.SitePrivateKey(ca, name): pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key}),
 		certmagic.StorageKeys.SiteMeta(ca, name):       meta,
 	} {

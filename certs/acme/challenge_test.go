@@ -5,9 +5,11 @@ import (
 	"crypto/tls"
 	"encoding/asn1"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 
@@ -25,14 +27,18 @@ func challenge(kind, id, token string) acmelib.Challenge {
 	return c
 }
 
-// freeAddress is one that nobody listens on at the moment.
+// freeAddress is one that nobody listens on, and that nobody who asks for any free port is given.
 func freeAddress(t *testing.T) string {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	t.Helper()
+	for i := range 1000 {
+		addr := fmt.Sprintf("127.0.0.1:%d", 30_000+(os.Getpid()*101+i)%2_000)
+		if ln, err := net.Listen("tcp", addr); err == nil {
+			ln.Close()
+			return addr
+		}
 	}
-	defer ln.Close()
-	return ln.Addr().String()
+	t.Fatal("no free port between 30000 and 32000")
+	return ""
 }
 
 // validate does what a validator of tls-alpn-01 does: RFC 8737 section 3.

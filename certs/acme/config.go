@@ -72,7 +72,7 @@ type Config struct {
 
 	// RenewBefore is how long before its end a certificate is renewed, at most half of its life. 0: when the CA
 	// suggests it (RFC 9773), else when a third of its life is left.
-	RenewBefore time.Duration `toml:"renew_before" min:"0s" max:"8760h"`
+	RenewBefore time.Duration `toml:"renew_before" default:"0s" min:"0s" max:"8760h"`
 }
 
 // Enabled tells whether there is anything to do.

@@ -52,12 +52,10 @@ type issuer struct {
 
 var _ certmagic.Issuer = (*issuer)(nil)
 
-// attempt is what Issue is told, and tells, beside the certificate: it travels in the context.
+// attempt is what Issue is told, and tells, beside the certificate: it travels in the context, and stays with the goroutine.
 type attempt struct {
-	replaces *x509.Certificate // RFC 9773 section 5; nil: none
-
-	mu         sync.Mutex
-	retryAfter time.Duration // that the CA asked for; 0: it did not
+	replaces   *x509.Certificate // RFC 9773 section 5; nil: none
+	retryAfter time.Duration     // that the CA asked for; 0: it did not
 }
 
 type attemptKey struct{}
@@ -344,9 +342,7 @@ func (b *bounded) RoundTrip(r *http.Request) (*http.Response, error) {
 	}{io.LimitReader(resp.Body, maxBody), resp.Body}
 	a, ok := r.Context().Value(attemptKey{}).(*attempt)
 	if ok && (resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode == http.StatusServiceUnavailable) {
-		a.mu.Lock()
 		a.retryAfter = retryAfter(resp.Header.Get("Retry-After"), time.Now())
-		a.mu.Unlock()
 	}
 	return resp, nil
 }

@@ -59,6 +59,8 @@ func explain(name string, cfg Config, err error) cause {
 		return cause{what: fmt.Sprintf("%s did not come to an end in time", host), fix: "look at the status page of the CA; the network between may be slow too"}
 	case errors.As(err, &network):
 		return cause{what: fmt.Sprintf("%s cannot be reached: %s", host, clip(network.Err)), fix: "this machine must reach it over https: look at DNS, firewall and proxy (HTTPS_PROXY)", near: true}
+	case strings.Contains(err.Error(), "no solvers available"): // acmez has no type for it
+		return cause{what: host + " offers none of the challenges that are allowed", fix: "allow another in challenges: " + clip(err)}
 	case errors.As(err, &hint):
 		return cause{what: clip(err), fix: hint.Hint(), near: errors.Is(err, pki.ErrClock)}
 	}

@@ -57,6 +57,8 @@ func TestExplain(t *testing.T) {
 		{&listenError{HTTP01, "http_address", syscall.EACCES}, Config{}, "listen for http-01", "CAP_NET_BIND_SERVICE", false},
 		{&execError{"/bin/dns present x", errors.New("exit status 1"), "bad token"}, Config{}, `it says "bad token"`, "by hand", false},
 		{fmt.Errorf("put: %w", store.ErrDegraded), Config{}, "store refuses", "sealmq status", true},
+		{errors.New("a.example: no solvers available for remaining challenges"), Config{}, "offers none of the challenges", "challenges", false},
+		{&clockError{noon, &x509.Certificate{}}, Config{}, "the clock here says", "timedatectl", false},
 		{pki.CheckClock(time.Unix(0, 0)), Config{}, "clock is wrong", "timedatectl", true},
 		{errors.New("a\nb\x1b[31m" + strings.Repeat("é", 1000) + "\xff"), Config{}, "a b [31mé", "documentation", false},
 	} {

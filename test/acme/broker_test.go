@@ -167,12 +167,14 @@ func keep(t *testing.T, l *listener, s acme.Store, cfg acme.Config) (*acme.Manag
 // got waits until there is a certificate for a name, and returns it.
 func got(t *testing.T, m *acme.Manager, name string) *x509.Certificate {
 	t.Helper()
-	var c *tls.Certificate
-	eventually(t, "certificate for "+name, func() (ok bool) {
-		c, ok = m.Get(&tls.ClientHelloInfo{ServerName: name})
-		return ok
-	})
-	return c.Leaf
+	for end := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+		if c, ok := m.Get(&tls.ClientHelloInfo{ServerName: name}); ok {
+			return c.Leaf
+		}
+		if time.Now().After(end) {
+			t.Fatalf("no certificate for %s within a minute: %q", name, m.Trouble())
+		}
+	}
 }
 
 // logged is a log that can be read while it is written.

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
+	"fmt"
 	"io"
 	"log"
 	"net"
@@ -14,7 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -34,8 +35,18 @@ type authority struct {
 	directory string
 	rootFile  string // of its https server
 
-	mu     sync.Mutex
-	orders int // that were made
+	orders atomic.Int64 // that were made; Pebble refuses some requests for their nonce, which are repeated
+}
+
+// status notes what is answered.
+type status struct {
+	http.ResponseWriter
+	code int
+}
+
+func (s *status) WriteHeader(code int) {
+	s.code = code
+	s.ResponseWriter.WriteHeader(code)
 }
 
 // options are what may be chosen of a CA.
@@ -63,12 +74,11 @@ func startCA(t *testing.T, o options) *authority {
 	front := wfe.New(quiet, a.db, va.New(quiet, o.httpPort, o.tlsPort, true, o.dns, a.db), a.ca, []string{"pebble.letsencrypt.org"}, true, o.eab != nil, 0, 0)
 	handler := front.Handler()
 	a.server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if strings.HasPrefix(r.URL.Path, "/order-plz") {
-			a.mu.Lock()
-			a.orders++
-			a.mu.Unlock()
+		s := &status{ResponseWriter: w}
+		handler.ServeHTTP(s, r)
+		if s.code == http.StatusCreated && strings.HasPrefix(r.URL.Path, "/order-plz") {
+			a.orders.Add(1)
 		}
-		handler.ServeHTTP(w, r)
 	}))
 	a.server.Config.ErrorLog = quiet
 	if o.address != "" {
@@ -88,12 +98,6 @@ func startCA(t *testing.T, o options) *authority {
 		t.Fatal(err)
 	}
 	return a
-}
-
-func (a *authority) ordered() int {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.orders
 }
 
 // roots are what clients of the certificates trust.
@@ -175,16 +179,21 @@ func startDNS(t *testing.T) (dns, control string) {
 	return dns, web.URL
 }
 
-// freeAddress is one that nobody listens on at the moment.
+// freeAddress is one that nobody listens on, and that nobody who asks for any free port is given.
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 1000 {
+		addr := fmt.Sprintf("127.0.0.1:%d", 20_000+(os.Getpid()*101+int(ports.Add(1)))%10_000)
+		if ln, err := net.Listen("tcp", addr); err == nil {
+			ln.Close()
+			return addr
+		}
 	}
-	defer ln.Close()
-	return ln.Addr().String()
+	t.Fatal("no free port between 20000 and 30000")
+	return ""
 }
+
+var ports atomic.Int64 // that were tried
 
 // portOf is the port of an address.
 func portOf(t *testing.T, addr string) int {
