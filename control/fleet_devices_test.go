@@ -304,6 +304,40 @@ func TestActionsEndWithWhoAsked(t *testing.T) {
 	})
 }
 
+// A server that ends does not wait for the rest of an action.
+func TestCloseDuringAnAction(t *testing.T) {
+	bothWays(t, func(t *testing.T, b *bench) {
+		b.many(8 * batch)
+		begun, end := make(chan struct{}), make(chan struct{})
+		n := 0
+		b.s.submit = func(ops []*store.Op) error {
+			if n += len(ops); n == 2*batch {
+				close(begun)
+				<-end
+			}
+			return nil
+		}
+		asked := make(chan error, 1)
+		go func() {
+			_, err := b.Disable(context.Background(), Selection{All: true}, nil)
+			asked <- err
+		}()
+		<-begun
+		closed := make(chan error, 1)
+		go func() { closed <- b.server.Close() }()
+		if err := <-asked; err == nil {
+			t.Error("the action was answered")
+		}
+		close(end)
+		if err := <-closed; err != nil {
+			t.Error(err)
+		}
+		if left, err := b.f.Registry.IDs(registry.Query{State: registry.Disabled}); err != nil || len(left) != 2*batch {
+			t.Errorf("%d are disabled: %v", len(left), err)
+		}
+	})
+}
+
 // until waits for a condition.
 func (b *bench) until(ok func() bool) {
 	b.t.Helper()

@@ -49,10 +49,11 @@ type bench struct {
 	*Client
 	t   *testing.T
 	f   *Fleet
-	p   *parts
 	s   *gate
 	log *syncBuffer
 	raw http.Client // sends what Client would not
+
+	server *Server
 }
 
 // gate is a store that a test can close, and be told of what is submitted.
@@ -115,7 +116,7 @@ func bothWays(t *testing.T, test func(t *testing.T, b *bench)) {
 			t.Fatal(err)
 		}
 		t.Cleanup(c.Close)
-		b := &bench{Client: c, t: t, f: f, p: p, s: s, log: log}
+		b := &bench{Client: c, t: t, f: f, s: s, log: log, server: server}
 		b.raw.Transport = &http.Transport{DisableKeepAlives: true, DialContext: func(context.Context, string, string) (net.Conn, error) {
 			return net.Dial("unix", filepath.Join(f.Data, SocketName))
 		}}
@@ -126,7 +127,7 @@ func bothWays(t *testing.T, test func(t *testing.T, b *bench)) {
 		f, s := newFleet(t, slog.New(slog.NewTextHandler(log, nil)))
 		c := Local(f)
 		t.Cleanup(c.Close)
-		b := &bench{Client: c, t: t, f: f, s: s, log: log}
+		b := &bench{Client: c, t: t, f: f, s: s, log: log, server: c.server}
 		b.raw.Transport = c.http.Transport
 		test(t, b)
 	})
