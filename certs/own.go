@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/sealmq/sealmq/pki"
@@ -55,7 +56,7 @@ func (o *own) load(k *Keeper, hosts []string) error {
 	if issued {
 		k.o.Log.Info("server certificate issued", "until", cert.Leaf.NotAfter.Format(time.DateOnly), "names", cert.Leaf.DNSNames)
 	}
-	if o.cert == nil || !o.cert.Leaf.Equal(cert.Leaf) || len(o.cert.Certificate) != len(cert.Certificate) {
+	if o.cert == nil || !slices.EqualFunc(o.cert.Certificate, cert.Certificate, slices.Equal) {
 		o.cert = cert
 	}
 	return nil
