@@ -65,7 +65,7 @@ func (s *Service) registerFile(ctx context.Context, path string) error {
 			}
 		}
 	}
-	err = s.o.Registry.Issued(ctx, id, chain[0])
+	err = s.o.Registry.Issued(registry.As(ctx, "the data folder"), id, chain[0])
 	if errors.Is(err, registry.ErrEnded) || errors.Is(err, registry.ErrRevoked) || errors.Is(err, registry.ErrKey) {
 		return nil
 	}
