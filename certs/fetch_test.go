@@ -215,6 +215,30 @@ func TestWhereListsComeFrom(t *testing.T) {
 	}
 }
 
+// What no listener needs any longer is not fetched any longer.
+func TestFetchingEnds(t *testing.T) {
+	a, d := newCA(t, "a"), newDir(t)
+	w := &web{body: a.list(time.Hour)}
+	srv := httptest.NewServer(w)
+	defer srv.Close()
+	spec := Spec{Pairs: []Pair{d.pair("x", a.server("one.example.org"))}, ClientCAs: []string{d.put("ca.pem", a.pem())}, CRLs: []string{srv.URL}}
+	r := newRig(t, spec)
+	r.run()
+	until(t, "the list is in force", func() bool { return len(r.k.Trouble()) == 0 })
+	w.set(nil, http.StatusNotFound)
+	r.hurry()
+	until(t, "there is trouble", func() bool { return len(r.k.Trouble()) > 0 })
+	spec.CRLs = nil
+	r.apply(spec)
+	r.fine()
+	if n := len(r.k.jobs); n > 0 {
+		t.Errorf("%d jobs are left", n)
+	}
+	if r.changed.Load() == 0 {
+		t.Error("TrustChanged was not called")
+	}
+}
+
 // Back-off grows to its bound, and success ends it.
 func TestBackOff(t *testing.T) {
 	r := &rig{t: t}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -342,6 +343,24 @@ func TestChangeBetweenPlanAndApply(t *testing.T) {
 	if got := r.shows(""); got != "two.example.org" {
 		t.Errorf("shows %q", got)
 	}
+}
+
+// Run looks by itself, and Wake makes it look at what seems to be as it was.
+func TestRun(t *testing.T) {
+	a, b, d := newCA(t, "a"), newCA(t, "b"), newDir(t)
+	var factories atomic.Pointer[[]*x509.Certificate]
+	factories.Store(&[]*x509.Certificate{a.cert})
+	r := newRig(t, Spec{
+		Pairs: []Pair{d.pair("x", a.server("one.example.org"))}, Factory: func() []*x509.Certificate { return *factories.Load() },
+	})
+	r.run()
+	d.pair("x", a.server("two.example.org"))
+	until(t, "the other pair is shown", func() bool { return r.shows("") == "two.example.org" })
+	factories.Store(&[]*x509.Certificate{b.cert})
+	for range 100 {
+		r.k.Wake()
+	}
+	until(t, "the other CA is trusted", func() bool { return r.l.ClientCAs().Equal(poolOf(b)) && r.changed.Load() == 1 })
 }
 
 // Our own certificate is issued anew when its names change, when it is old, and when the CA has changed.

@@ -31,7 +31,7 @@ func TestRotationUnderLoad(t *testing.T) {
 
 func rotate(t *testing.T, links bool) {
 	const clients = 4
-	rounds := int64(24)
+	rounds := int64(16)
 	var pace, step <-chan time.Time // nil: as fast as it goes
 	if *long {
 		rounds = 60
