@@ -374,6 +374,9 @@ func (d devices) standing(p *auth.Principal) broker.Standing {
 	if f == nil {
 		return broker.Standing{}
 	}
+	if p.Kind == string(pki.Device) && p.Cert.Serial != "" && !f.enroll.Stands(p.Name, p.Cert.Key) {
+		return broker.Standing{Refused: mqtt.AdministrativeAction, Text: "the CA of the device's maker is trusted no longer"}
+	}
 	restricted, err := f.identity.Stands(p)
 	if err != nil {
 		text := err.Error()

@@ -39,16 +39,16 @@ func (id enrolling) May(a Action, topic string, _ uint8, _ bool) bool {
 	if rest, ok := strings.CutPrefix(topic, "$pki/renew"); ok {
 		return exchange(a, rest, "/request")
 	}
-	if rest, ok := strings.CutPrefix(topic, "$aws/certificates/create-from-csr/json"); ok {
-		return exchange(a, rest, "")
+	if rest, ok := strings.CutPrefix(topic, "$aws/certificates/create-from-csr"); ok {
+		return encoded(a, rest)
 	}
 	if rest, ok := strings.CutPrefix(topic, "$aws/provisioning-templates/"); ok {
 		slash := strings.IndexByte(rest, '/') // after the template's name
 		if slash <= 0 {
 			return false
 		}
-		rest, ok = strings.CutPrefix(rest[slash:], "/provision/json")
-		return ok && exchange(a, rest, "")
+		rest, ok = strings.CutPrefix(rest[slash:], "/provision")
+		return ok && encoded(a, rest)
 	}
 	return false
 }
@@ -77,4 +77,13 @@ func exchange(a Action, rest, question string) bool {
 		return rest == question
 	}
 	return rest == "/accepted" || rest == "/rejected" || a == Subscribe && (rest == "/+" || rest == "/#")
+}
+
+// encoded is exchange for topics that name the encoding.
+func encoded(a Action, rest string) bool {
+	after, ok := strings.CutPrefix(rest, "/json")
+	if !ok {
+		after, ok = strings.CutPrefix(rest, "/cbor")
+	}
+	return ok && exchange(a, after, "")
 }

@@ -32,7 +32,8 @@ func TestRestrictedPolicies(t *testing.T) {
 				$aws/provisioning-templates/fleet/provision/json
 				!$pki/enroll/valve/request !$pki/enroll/pump2/request !$pki/enroll/pump/accepted !$pki/enroll/pump/request/x
 				!$pki/enroll/request !$pki/cacerts/seen !$pki/renew/accepted !$aws/certificates/create/json
-				!$aws/certificates/create-from-csr/cbor !$aws/certificates/create-from-csr/json/accepted
+				$aws/certificates/create-from-csr/cbor $aws/provisioning-templates/fleet/provision/cbor
+				!$aws/certificates/create-from-csr/xml !$aws/certificates/create-from-csr !$aws/certificates/create-from-csr/json/accepted
 				!$aws/provisioning-templates//provision/json !$aws/provisioning-templates/a/b/provision/json
 				!$aws/provisioning-templates/fleet/provision !t !pump/t !$pki/x !quarantine/pump/x`,
 			subscribe: `$pki/enroll/pump/accepted $pki/enroll/pump/rejected $pki/enroll/pump/pending $pki/enroll/pump/+
