@@ -89,8 +89,12 @@ func showCA(w io.Writer, s *control.CAStatus, data string) error {
 	if s.State != pki.Steady && s.State != "" {
 		fmt.Fprintf(w, "\nThe root is being replaced: %s.\n", s.State)
 		t := table(w, "ROOT", "UNTIL", "KNOWN TO", "FINGERPRINT")
-		for _, r := range s.Roots {
-			t.row(r.Subject, r.NotAfter.Format(time.DateOnly), fmt.Sprintf("%d of %s", r.Seen, count(s.Devices, "device")), r.Fingerprint)
+		for i, r := range s.Roots {
+			known := "" // the old root is what devices began with
+			if i == len(s.Roots)-1 {
+				known = fmt.Sprintf("%d of %s", r.Seen, count(s.Devices, "device"))
+			}
+			t.row(r.Subject, r.NotAfter.Format(time.DateOnly), known, r.Fingerprint)
 		}
 		if err := t.flush(); err != nil {
 			return err

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/url"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -51,7 +52,7 @@ type claimFlags struct {
 }
 
 func newClaimCreateCmd() *cobra.Command {
-	o := claimFlags{ttl: span(day), uses: 1}
+	var o claimFlags
 	cmd := &cobra.Command{
 		Use:   "create",
 		Short: "Make a token, or a certificate, with which devices enrol",
@@ -69,8 +70,8 @@ fingerprint of its root and the token:
 		RunE: func(cmd *cobra.Command, _ []string) error { return o.create(cmd) },
 	}
 	o.fleet.add(cmd)
-	cmd.Flags().IntVar(&o.uses, "uses", o.uses, "`NUMBER` of devices that may enrol with it; 0 is any")
-	cmd.Flags().Var(&o.ttl, "ttl", "`TIME` that it is good for")
+	cmd.Flags().IntVar(&o.uses, "uses", 0, "`NUMBER` of devices that may enrol with it (default: a token 1, a certificate any)")
+	cmd.Flags().Var(&o.ttl, "ttl", "`TIME` that it is good for, such as 5m or 30d (default: a token 24h, a certificate 365d)")
 	cmd.Flags().StringArrayVar(&o.ids, "ids", nil, "`PATTERN` with * and ? of ids that may enrol, or an id; an id may be repeated")
 	cmd.Flags().StringArrayVar(&o.groups, "group", nil, "`GROUP` of the devices, may be repeated")
 	cmd.Flags().StringArrayVar(&o.attrs, "attr", nil, "`NAME=VALUE` to be kept with the devices, may be repeated")
@@ -103,16 +104,13 @@ func (o *claimFlags) request() (control.ClaimRequest, error) {
 			q.Pattern = id
 		}
 	}
-	if q.Pattern != "" && len(q.IDs) > 0 {
-		return q, usagef("--ids: a pattern or ids, not both")
-	}
 	return q, nil
 }
 
-func (o *claimFlags) check() error {
+func (o *claimFlags) check(cmd *cobra.Command) error {
 	switch {
-	case o.uses < 0:
-		return usagef("--uses %d is negative", o.uses)
+	case cmd.Flags().Changed("uses") && o.uses < 1:
+		return usagef("--uses %d is less than one device", o.uses)
 	case o.rate < 0:
 		return usagef("--rate %d is negative", o.rate)
 	case o.qr && o.certificate != "":
@@ -128,7 +126,7 @@ func (o *claimFlags) create(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	if err := o.check(); err != nil {
+	if err := o.check(cmd); err != nil {
 		return err
 	}
 	return o.fleet.with(cmd, func(ctx context.Context, c *control.Client) error {
@@ -174,15 +172,22 @@ func claimScope(c *control.Claim) string {
 	if c.Uses > 0 {
 		n = count(c.Uses, "device")
 	}
-	switch {
-	case c.Pattern != "":
-		n += " " + c.Pattern
-	case len(c.IDs) > 3:
-		n += fmt.Sprintf(" of %d named", len(c.IDs))
-	case len(c.IDs) > 0:
-		n += " " + strings.Join(c.IDs, ", ")
+	if who := claimIDs(c); who != "" {
+		n += ": " + who
 	}
 	return n
+}
+
+// claimIDs are the ids that a claim is for, "" if it is for all.
+func claimIDs(c *control.Claim) string {
+	who := slices.Clone(c.IDs)
+	if len(who) > 3 {
+		who = []string{fmt.Sprintf("%d named ones", len(who))}
+	}
+	if c.Pattern != "" {
+		who = append(who, c.Pattern)
+	}
+	return strings.Join(who, ", ")
 }
 
 func writeTokenQR(cmd *cobra.Command, id, link string) error {
@@ -257,8 +262,7 @@ List the claims. Tokens are not among it: the broker does not have them.`,
 					if !c.Expires.After(time.Now()) {
 						until += " (ended)"
 					}
-					who := cmp.Or(c.Pattern, strings.Join(c.IDs, ","), "any")
-					return []string{c.ID, c.Kind, used, until, who, c.Note}
+					return []string{c.ID, c.Kind, used, until, cmp.Or(claimIDs(c), "any"), c.Note}
 				})
 			})
 		},

@@ -74,6 +74,9 @@ func onFleet(data string, err error) error {
 	case errors.As(err, &partial):
 		return onPartial(partial)
 	}
+	if errors.Is(err, pki.ErrLocked) {
+		return withExit(exitFile, err, "--passphrase-file FILE, or the environment variable "+passphraseEnv)
+	}
 	var h interface{ Hint() string }
 	hinted := errors.As(err, &h) && h.Hint() != ""
 	again := withData(self(), data, "device")
@@ -85,8 +88,6 @@ func onFleet(data string, err error) error {
 		return withExit(exitFailure, err, "it is free for another after: "+again+" purge ID")
 	case errors.Is(err, identity.ErrDisabled):
 		return withExit(exitFailure, err, again+" enable ID")
-	case errors.Is(err, pki.ErrLocked):
-		return withExit(exitFile, err, "--passphrase-file FILE, or the environment variable "+passphraseEnv)
 	}
 	if e := (*control.Error)(nil); errors.As(err, &e) {
 		if e.Advice != "" {
@@ -101,8 +102,12 @@ func onFleet(data string, err error) error {
 func onPartial(p *control.PartialError) error {
 	var hints []string
 	if len(p.Failed) == 1 {
-		if a := p.Failed[0].Advice; a != "" {
-			hints = append(hints, a)
+		f := p.Failed[0]
+		if f.Advice != "" {
+			hints = append(hints, f.Advice)
+		}
+		if f.Line > 0 {
+			return withExit(exitFailure, &summary{fmt.Sprintf("%s: line %d: %s", p.What, f.Line, f.Text), p}, hints...)
 		}
 		return withExit(exitFailure, p, hints...)
 	}

@@ -62,6 +62,7 @@ func newRootCmd() *cobra.Command {
 		newOperatorCmd(),
 		newCACmd(),
 		newCertCmd(),
+		newAuditCmd(),
 		newPubCmd(),
 		newSubCmd(),
 		newBenchCmd(),

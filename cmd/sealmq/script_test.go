@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/sealmq/sealmq/pki"
 )
 
 const raceOptions = "atexit_sleep_ms=10"
@@ -24,8 +26,8 @@ func TestMain(m *testing.M) {
 // A script has in $PORT and $PORT2 free TCP ports and, beside the commands of
 // testscript, `listening PORT`, which waits until something listens there,
 // `awaits FILE REGEXP`, which waits for a line that another process writes,
-// `envsubst FILE...`, which fills in $PORT, and `mode FILE 0600`, which compares
-// the mode of a file.
+// `envsubst FILE...`, which fills in $PORT, `mode FILE 0600`, which compares
+// the mode of a file, and `sealkeys DIR PASSPHRASE`, which encrypts the keys of a CA.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
@@ -68,6 +70,15 @@ func TestScripts(t *testing.T) {
 					b := os.Expand(ts.ReadFile(f), ts.Getenv)
 					ts.Check(os.WriteFile(ts.MkAbs(f), []byte(b), 0o600))
 				}
+			},
+			"sealkeys": func(ts *testscript.TestScript, neg bool, args []string) {
+				if neg || len(args) != 2 {
+					ts.Fatalf("usage: sealkeys DIR PASSPHRASE")
+				}
+				_, err := pki.EncryptKeys(ts.MkAbs(args[0]), pki.Config{Keys: pki.KeyOptions{
+					Passphrase: func(string) ([]byte, error) { return []byte(args[1]), nil }, Work: 10,
+				}})
+				ts.Check(err)
 			},
 			"mode": func(ts *testscript.TestScript, neg bool, args []string) {
 				if neg || len(args) != 2 {
