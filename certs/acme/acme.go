@@ -124,7 +124,7 @@ func New(cfg Config, o Options) (*Manager, error) {
 }
 
 // Start puts the certificates of the store in force, and begins to keep them until ctx ends or Close is called. It is
-// called once.
+// called once, and for one manager of a store at a time.
 func (m *Manager) Start(ctx context.Context) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -346,6 +346,9 @@ func (m *Manager) attempt(ctx context.Context, s *site, forced bool) error {
 	}
 	began := time.Now()
 	err := pki.CheckClock(m.now())
+	if err == nil {
+		err = m.storage.s.Ready() // a certificate that cannot be kept is not asked for
+	}
 	if err == nil {
 		within, cancel := context.WithTimeout(a.in(ctx), attemptMax)
 		err = m.magic.RenewCertSync(within, s.name, true) // gets the first one too

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"os"
@@ -186,6 +187,18 @@ func TestUnreachable(t *testing.T) {
 		if !strings.Contains(line, "level=ERROR") || !strings.Contains(line, "hint=") {
 			t.Error(line)
 		}
+	}
+}
+
+// A store that refuses changes is waited for: the CA is not asked for what cannot be kept.
+func TestStoreRefuses(t *testing.T) {
+	testkit.NoLeaks(t)
+	m := manager(t, failing{fmt.Errorf("disk full: %w", store.ErrDegraded)}, nil, "a.example")
+	m.Start(t.Context())
+	defer m.Close()
+	eventually(t, "trouble", func() bool { return len(m.Trouble()) == 1 })
+	if tr := m.Trouble()[0]; !strings.Contains(tr, "disk full") || !strings.Contains(tr, "sealmq status") {
+		t.Error(tr)
 	}
 }
 

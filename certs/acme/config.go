@@ -30,11 +30,10 @@ const (
 	defaultHTTPAddress = ":80"
 )
 
-// Config says which certificates are kept, and by which CA. With no names there are none. Whoever sets names agrees to the
-// CA's terms of service.
+// Config says which certificates are kept, and by which CA. With no names there are none.
 type Config struct {
 	// Names are the DNS names and IP addresses that clients connect to, each with a certificate of its own. A wildcard
-	// such as *.example.com needs dns-01. At most 100.
+	// such as *.example.com needs dns-01. At most 100. Whoever sets them agrees to the CA's terms of service.
 	Names []string `toml:"names"`
 
 	// Email is an address for messages from the CA. It may be left out.

@@ -21,6 +21,7 @@ import (
 type Store interface {
 	Records(prefix string, fn func(key string, value []byte) bool) error
 	Submit(ops ...*store.Op)
+	Ready() error
 }
 
 const (

@@ -171,6 +171,7 @@ func TestStorageFails(t *testing.T) {
 type failing struct{ err error }
 
 func (f failing) Records(string, func(string, []byte) bool) error { return f.err }
+func (f failing) Ready() error                                    { return f.err }
 func (f failing) Submit(ops ...*store.Op) {
 	for _, op := range ops {
 		op.Wait.(chan error) <- f.err
