@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/sealmq/sealmq/pki"
@@ -22,7 +23,12 @@ const (
 
 // listJob fetches the revocation list of a URL into its file.
 func (k *Keeper) listJob(crl string) *job {
-	var etag, modified string // of the copy that this process has fetched
+	// Of the copy, when this process has fetched it.
+	var (
+		etag, modified string
+		next           time.Time
+		by             []*x509.Certificate
+	)
 	j := &job{key: "crl " + crl}
 	j.do = func(ctx context.Context) (time.Time, error) {
 		failed := func(err error) (time.Time, error) {
@@ -32,8 +38,8 @@ func (k *Keeper) listJob(crl string) *job {
 		if err != nil {
 			return failed(errors.New("the URL is malformed"))
 		}
-		path := k.listFile(crl)
-		if _, err := os.Stat(path); err == nil {
+		path, cas := k.listFile(crl), k.issuersOf(crl)
+		if _, err := os.Stat(path); err == nil && slices.EqualFunc(by, cas, (*x509.Certificate).Equal) {
 			if etag != "" {
 				r.Header.Set("If-None-Match", etag)
 			}
@@ -45,25 +51,20 @@ func (k *Keeper) listJob(crl string) *job {
 		if err != nil {
 			return failed(err)
 		}
-		cas := k.issuersOf(crl)
-		if body == nil {
-			if body, err = readFile(path, maxList); err != nil {
-				etag, modified = "", ""
+		if body != nil {
+			etag, modified, by = "", "", nil
+			if next, err = checkLists(body, cas); err != nil {
 				return failed(err)
 			}
-		} else if err := k.keepList(path, body, cas); err != nil {
-			return failed(err)
+			if err := k.keepList(path, body, cas); err != nil {
+				return failed(err)
+			}
+			etag, modified, by = head.Get("ETag"), head.Get("Last-Modified"), cas
 		}
-		next, err := checkLists(body, cas)
-		if err != nil {
-			etag, modified = "", ""
-			return failed(err)
-		}
-		etag, modified = head.Get("ETag"), head.Get("Last-Modified")
 		now := k.o.Now()
 		// Once it is out of date, its CA is late: ask now and then.
 		if hour := now.Add(fetchEvery); next.After(hour) || !next.After(now) {
-			next = hour
+			return hour, nil
 		}
 		return next, nil
 	}
@@ -89,11 +90,8 @@ func (k *Keeper) issuersOf(crl string) []*x509.Certificate {
 	return out
 }
 
-// keepList replaces the copy of a list by a newer one.
+// keepList replaces the copy of a list, which one of the CAs has signed, by a newer one.
 func (k *Keeper) keepList(path string, body []byte, cas []*x509.Certificate) error {
-	if _, err := checkLists(body, cas); err != nil {
-		return err
-	}
 	old, err := readFile(path, maxList)
 	if err == nil && bytes.Equal(old, body) {
 		return nil

@@ -65,7 +65,7 @@ func (k *Keeper) request(r *http.Request, most int64) (body []byte, head http.He
 	}
 	defer res.Body.Close()
 	switch {
-	case res.StatusCode == http.StatusNotModified:
+	case res.StatusCode == http.StatusNotModified && (r.Header.Get("If-None-Match") != "" || r.Header.Get("If-Modified-Since") != ""):
 		return nil, res.Header, nil
 	case res.StatusCode != http.StatusOK:
 		return nil, nil, fmt.Errorf("the server answers %d", res.StatusCode)
@@ -79,7 +79,7 @@ func (k *Keeper) request(r *http.Request, most int64) (body []byte, head http.He
 	if int64(len(body)) > most {
 		return nil, nil, fmt.Errorf("longer than %d bytes", most)
 	}
-	return body, res.Header, nil
+	return body, res.Header, nil // not nil, though it may be empty
 }
 
 // runJobs does what is due until ctx ends, one after the other.
