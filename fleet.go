@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"time"
 
 	"github.com/sealmq/sealmq/auth"
 	"github.com/sealmq/sealmq/broker"
@@ -195,12 +196,17 @@ func (r *reviews) changed(e registry.Event) {
 	r.want()
 }
 
-// review keeps sessions in step with the registry until the server ends.
+// review keeps sessions in step with the registry until the server ends, and devices with the CA.
 func (s *Server) review() {
+	tick := time.NewTicker(adviseEvery)
+	defer tick.Stop()
 	for {
 		select {
 		case <-s.stop.Done():
 			return
+		case <-tick.C:
+			s.advise()
+			continue
 		case <-s.reviews.due:
 		}
 		s.reviews.mu.Lock()
@@ -209,21 +215,33 @@ func (s *Server) review() {
 		s.reviews.mu.Unlock()
 		if len(gone) > 0 {
 			s.broker.End(func(p *auth.Principal) bool {
-				return p.Method == "certificate" && gone[registryID(p)]
+				return p.Method == "certificate" && gone[registry.ID(pki.Kind(p.Kind), p.Name)]
 			})
 		}
 		s.broker.Review()
 		s.publishRoots()
+		if f := s.fleet.Load(); f != nil && s.issuer != f.identity.CA().DeviceCAs()[0] {
+			s.issuer = f.identity.CA().DeviceCAs()[0]
+			s.advise()
+		}
 	}
 }
 
-// registryID is the id under which the registry has a principal with a certificate.
-func registryID(p *auth.Principal) string {
-	switch pki.Kind(p.Kind) {
-	case pki.Operator, pki.Claim:
-		return p.Kind + "/" + p.Name
+// adviseEvery is how often devices that stay connected are told that their certificate is due.
+const adviseEvery = time.Hour
+
+// advise tells the devices that are connected, and listen, to renew what is due. Others hear it when they subscribe.
+func (s *Server) advise() {
+	f := s.fleet.Load()
+	if f == nil {
+		return
 	}
-	return p.Name
+	_ = f.registry.Each(registry.Query{}, func(d registry.Device) bool { // no pattern, no error
+		if payload, due := f.enroll.AdviceFor(&d, ""); due {
+			s.broker.Tell(d.ID, enroll.AdviceTopic, payload, nil)
+		}
+		return true
+	})
 }
 
 // publishRoots makes the roots known to devices, in the retained message $pki/cacerts, when they have changed.
@@ -246,16 +264,21 @@ func (s *Server) publishRoots() {
 // accepted notes who has connected.
 func (s *Server) accepted(clientID string, peer *auth.Peer, p *auth.Principal) {
 	if p.Kind != string(pki.Claim) {
-		s.sightings.Accepted(clientID, registryID(p), peer.Addr, peer.Cert)
+		s.sightings.Accepted(clientID, registry.ID(pki.Kind(p.Kind), p.Name), peer.Addr, peer.Cert)
 	}
 	f := s.fleet.Load()
 	if f == nil || peer.Cert == nil {
 		return
 	}
-	f.identity.Saw(peer.Cert, registry.Seen{
+	seen := registry.Seen{
 		Address: peer.Addr, TLSVersion: tls.VersionName(peer.TLSVersion), CipherSuite: tls.CipherSuiteName(peer.CipherSuite),
 		Group: tls.CurveID(peer.Group).String(),
-	})
+	}
+	if _, ok := f.enroll.FactoryOf(peer.Cert); ok { // whose certificate may name another
+		f.registry.Saw(p.Name, seen)
+		return
+	}
+	f.identity.Saw(peer.Cert, seen)
 }
 
 // devices answers the broker's questions about devices, also while there is no fleet.

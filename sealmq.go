@@ -15,6 +15,7 @@ package sealmq
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -65,8 +66,9 @@ type Server struct {
 	reviews *reviews
 
 	sightings *audit.Sightings
-	roots     []byte       // as published last; review's own
-	reload    func() error // on request of the machine's owner; nil: not possible
+	roots     []byte            // as published last; review's own, as the next
+	issuer    *x509.Certificate // of devices, when they were last told
+	reload    func() error      // on request of the machine's owner; nil: not possible
 
 	live atomic.Pointer[[]named] // the listeners that are open
 
@@ -328,7 +330,7 @@ func (s *Server) openControl() {
 		return
 	}
 	c, err := control.Serve(control.Options{
-		Data: s.cfg.Data, Broker: s.broker, Store: s.store, Reload: s.reload, Version: Version(), Log: s.log, Fleet: s.controlled(),
+		Data: s.cfg.Data, Broker: s.broker, Store: s.store, Reload: s.reload, Version: Version(), Log: s.log, Fleet: s.controlled(), Trouble: s.trouble,
 		Kick: func(id string) bool {
 			return s.broker.Kick(id, mqtt.AdministrativeAction, "disconnected by the operator")
 		},
@@ -343,6 +345,18 @@ func (s *Server) openControl() {
 		return
 	}
 	s.control = c
+}
+
+// trouble is what is wrong with identities and certificates, sentences for whoever operates the server.
+func (s *Server) trouble() []string {
+	all := s.keeper.Trouble()
+	if f := s.fleet.Load(); f != nil {
+		all = append(all[:len(all):len(all)], f.identity.Trouble()...)
+	}
+	if s.acme != nil {
+		all = append(all[:len(all):len(all)], s.acme.Trouble()...)
+	}
+	return all
 }
 
 // Run serves clients until ctx ends or Close is called, then ends orderly:

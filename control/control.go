@@ -38,6 +38,9 @@ type Health struct {
 	Version string    `json:"version"`        // of the program
 	Uptime  float64   `json:"uptime_seconds"` // since the server was made
 	PID     int       `json:"pid"`            // of the broker's process
+	// Trouble are sentences about what needs somebody's attention, though everything still works: a certificate that could
+	// not be renewed, a revocation list that is out of date.
+	Trouble []string `json:"trouble,omitempty"`
 }
 
 // BackupRequest asks for a backup of the data folder.

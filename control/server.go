@@ -45,6 +45,8 @@ type Options struct {
 	Reload func() error               // reads the configuration again; nil: not possible
 	Kick   func(clientID string) bool // ends a client's connection, false when it has none; nil: not possible
 
+	Trouble func() []string // for Health; nil: there is none
+
 	Fleet *Fleet // nil: requests about devices, the CA, claims and certificates are answered with 404
 
 	Version string       // of the program
@@ -184,6 +186,9 @@ func (s *Server) getHealth(*http.Request) (any, error) {
 	since, err := s.look()
 	if h.Since = since; err != nil {
 		h.State, h.Why = Degraded, err.Error()
+	}
+	if s.o.Trouble != nil {
+		h.Trouble = s.o.Trouble()
 	}
 	return h, nil
 }

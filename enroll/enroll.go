@@ -61,6 +61,7 @@ func (c *Config) fill() {
 type Issuer interface {
 	Issue(ctx context.Context, o identity.Order) (*identity.Issued, error)
 	SawRoots(id string, fingerprints []string)
+	Outgoing(issuer string) bool
 }
 
 // Options are the parts of a Service.

@@ -115,16 +115,23 @@ func (s *Service) advise(j *job) {
 		return
 	}
 	d, _ := s.o.Registry.Get(j.Name)
+	if payload, due := s.AdviceFor(&d, j.Serial); due {
+		s.log(j, slog.LevelInfo, "device told to renew its certificate")
+		j.Reply(AdviceTopic, payload, jsonProperties())
+	}
+}
+
+// AdviceFor is the message for AdviceTopic about a certificate of a device, or about the newest that is active when serial is
+// empty, if it should be renewed: two thirds of its life are over, or the trust in its CA is going to end.
+func (s *Service) AdviceFor(d *registry.Device, serial string) (payload []byte, due bool) {
 	for _, c := range d.Certificates {
-		if c.Serial != j.Serial {
+		if c.State != registry.CertActive || serial != "" && c.Serial != serial {
 			continue
 		}
-		if payload, due := Advice(c.NotBefore, c.NotAfter, s.now()); due {
-			s.log(j, slog.LevelInfo, "device told to renew its certificate", slog.Time("ends", c.NotAfter))
-			j.Reply(AdviceTopic, payload, jsonProperties())
-		}
-		return
+		payload, due = Advice(c.NotBefore, c.NotAfter, s.now())
+		return payload, due || s.o.Identity.Outgoing(c.Issuer)
 	}
+	return nil, false
 }
 
 // Advice is the message for AdviceTopic, JSON, that tells a device when to renew its certificate, and whether that is due:

@@ -118,6 +118,12 @@ func writeStatus(w io.Writer, h control.Health, s control.Stats) error {
 		}
 		fmt.Fprintf(w, "%-14s %s\n", r[0], r[1])
 	}
+	for i, t := range h.Trouble {
+		if i == 0 {
+			fmt.Fprintln(w)
+		}
+		fmt.Fprintf(w, "%-14s %s\n", "attention", t)
+	}
 	first := true
 	for _, c := range []struct {
 		n    uint64
@@ -129,6 +135,8 @@ func writeStatus(w io.Writer, h control.Health, s control.Stats) error {
 		{b.DroppedExpired, "messages dropped: their expiry had passed"},
 		{b.DroppedTooLarge, "messages dropped: larger than the receiver takes"},
 		{b.DroppedDenied, "messages dropped: the client may not send or receive them"},
+		{b.DroppedFrozen, "messages dropped: the receiver is revoked or disabled"},
+		{b.DroppedRequests, "requests of devices dropped: too many at a time"},
 		{b.ProtocolFaults, "connections ended: protocol error"},
 		{b.KeepAliveTimeouts, "connections ended: silent beyond their keep alive"},
 	} {
