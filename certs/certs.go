@@ -4,7 +4,7 @@
 // A Keeper plans a set of listeners, which loads and checks everything and changes nothing, and applies it. From then on
 // Run looks after the files, our own certificate, lists that come from URLs, and OCSP staples. Whatever has changed is
 // checked as a whole and swapped in one step; what is bad leaves the old in force, with the reason in the log and in
-// Trouble. A Listener is what a transport asks in handshakes: it takes no lock and opens no file.
+// Trouble. A Listener is what a transport asks in handshakes: it opens no file and never waits for one to be read.
 //
 // Run starts one goroutine, for what comes over the network, and ends it. Fetched lists are kept in DATA/crl-cache.
 // The package is used by the server's assembly. DESIGN.md tells what is swapped with what, and why.
