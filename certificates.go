@@ -2,6 +2,7 @@ package sealmq
 
 import (
 	"crypto/x509"
+	"slices"
 
 	"github.com/sealmq/sealmq/certs"
 	"github.com/sealmq/sealmq/pki"
@@ -56,13 +57,8 @@ func (s *Server) factories() []*x509.Certificate {
 }
 
 // needsCA reports whether any listener needs our own CA.
-func needsCA(cfg Config) bool {
-	for _, l := range cfg.Listeners {
-		if !l.Plain && (l.Certificate == "" || l.ClientCertificates != transport.None && (l.ClientCA == "" || l.OwnClients)) {
-			return true
-		}
-	}
-	return false
+func (s *Server) needsCA(cfg Config) bool {
+	return slices.ContainsFunc(s.specs(cfg), func(spec certs.Spec) bool { return spec.NeedsCA() })
 }
 
 // openFolder opens or makes the CA of the data folder, and the operator's certificate.

@@ -205,6 +205,7 @@ func (s *Server) review() {
 		case <-s.stop.Done():
 			return
 		case <-tick.C:
+			s.renewOperator()
 			s.advise()
 			continue
 		case <-s.reviews.due:
@@ -219,10 +220,22 @@ func (s *Server) review() {
 			})
 		}
 		s.broker.Review()
-		s.publishRoots()
+		if s.publishRoots() {
+			s.renewOperator() // whose ca.pem has the roots too
+		}
 		if f := s.fleet.Load(); f != nil && s.issuer != f.identity.CA().DeviceCAs()[0] {
 			s.issuer = f.identity.CA().DeviceCAs()[0]
+			s.renewOperator()
 			s.advise()
+		}
+	}
+}
+
+// renewOperator renews the operator's files where they are due.
+func (s *Server) renewOperator() {
+	if f := s.Folder(); f != nil {
+		if _, err := f.Operator(); err != nil {
+			s.log.Error("renew operator certificate", "error", err)
 		}
 	}
 }
@@ -245,20 +258,21 @@ func (s *Server) advise() {
 }
 
 // publishRoots makes the roots known to devices, in the retained message $pki/cacerts, when they have changed.
-func (s *Server) publishRoots() {
+func (s *Server) publishRoots() (changed bool) {
 	f := s.fleet.Load()
 	if f == nil {
-		return
+		return false
 	}
 	roots := f.identity.CA().RootPEM()
 	if bytes.Equal(roots, s.roots) {
-		return
+		return false
 	}
 	if _, err := s.Publish(Message{Topic: enroll.RootsTopic, Payload: roots, QoS: 1, Retain: true}); err != nil {
 		s.log.Error("publish the roots", "error", err)
-		return
+		return false
 	}
 	s.roots = roots
+	return true
 }
 
 // accepted notes who has connected.

@@ -29,7 +29,7 @@ func (s *Server) Reload(cfg Config) error {
 	if err := s.fixed(cfg); err != nil {
 		return err
 	}
-	if needsCA(cfg) && s.fleet.Load() == nil {
+	if s.needsCA(cfg) && s.fleet.Load() == nil {
 		folder, err := s.openFolder(cfg)
 		if err != nil {
 			return err

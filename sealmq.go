@@ -142,7 +142,7 @@ func New(cfg Config, opts ...Option) (*Server, error) {
 func (s *Server) assemble(o options) (err error) {
 	cfg := s.cfg
 	var folder *pki.Folder
-	if needsCA(cfg) {
+	if s.needsCA(cfg) {
 		if folder, err = s.openFolder(cfg); err != nil {
 			return err
 		}
