@@ -15,21 +15,22 @@ const qrFile = "device.png"
 
 // qrURL is what a provisioning app scans: where the broker is, by which root it is known (the SHA-256 of each that counts,
 // in hexadecimal), and what it shall say of itself, an id or a token. Never a private key.
-func (a addressFlags) qrURL(ca []byte, more url.Values) (string, error) {
-	roots, err := pki.ParseCertificates(ca)
-	if err != nil {
-		return "", fmt.Errorf("read the CA: %w", err)
-	}
-	for _, r := range roots {
-		more.Add("ca", pki.Fingerprint(r))
-	}
+func (a addressFlags) qrURL(roots []string, name, value string) string {
 	u := a.URL()
-	u.RawQuery = more.Encode()
-	return u.String(), nil
+	u.RawQuery = url.Values{"ca": roots, name: {value}}.Encode()
+	return u.String()
 }
 
 func (s snippet) qrText() (string, error) {
-	return s.address().qrURL(s.Bundle.CA, url.Values{"id": {s.ID}})
+	roots, err := pki.ParseCertificates(s.Bundle.CA)
+	if err != nil {
+		return "", fmt.Errorf("read the CA: %w", err)
+	}
+	var prints []string
+	for _, r := range roots {
+		prints = append(prints, pki.Fingerprint(r))
+	}
+	return s.address().qrURL(prints, "id", s.ID), nil
 }
 
 func (s snippet) qr() ([]byte, error) {

@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/url"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -62,8 +60,8 @@ func newClaimCreateCmd() *cobra.Command {
   sealmq claim create --certificate factory/ --uses 10000 --ttl 52w --approve
 
 Make a token, or with --certificate a certificate and its key, with which devices
-enrol. A token is shown only here. The QR code holds the broker's address, the
-fingerprint of its root and the token:
+enrol. A token is shown only here. The QR code holds the broker's address (--port is
+that of a listener with enroll = true), the fingerprint of its root and the token:
 
   mqtts://broker.lan:8883?ca=FINGERPRINT&token=TOKEN`,
 		Args: noArgs,
@@ -133,6 +131,10 @@ func (o *claimFlags) create(cmd *cobra.Command) error {
 		if o.certificate != "" {
 			return o.createCertificate(ctx, cmd, c, q)
 		}
+		ca, err := c.CA(ctx)
+		if err != nil {
+			return err
+		}
 		made, err := c.CreateClaim(ctx, q)
 		if err != nil {
 			return err
@@ -141,14 +143,11 @@ func (o *claimFlags) create(cmd *cobra.Command) error {
 		if o.asJSON {
 			return printJSON(w, made)
 		}
-		ca, err := readSmall(filepath.Join(o.fleet.data, "ca", "root.pem"))
-		if err != nil {
-			return onData(o.fleet.data, err)
+		var roots []string
+		for _, r := range ca.Roots {
+			roots = append(roots, r.Fingerprint)
 		}
-		link, err := o.address.qrURL(ca, url.Values{"token": {made.Token}})
-		if err != nil {
-			return err
-		}
+		link := o.address.qrURL(roots, "token", made.Token)
 		fmt.Fprintf(w, "token    %s\n", made.Token)
 		describeClaim(w, &made.Claim)
 		fmt.Fprintf(w, "link     %s\n\nThe token is shown only here.\n", link)

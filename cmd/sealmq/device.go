@@ -133,7 +133,7 @@ func newDeviceQuarantineCmd() *cobra.Command {
 Let devices do little more than renew their certificates: they connect, and may
 use the topics $pki/# and quarantine/ID/# alone.`,
 		verb: "quarantine", done: "quarantined",
-		running: ": it is in force", stopped: "; no broker is running",
+		running: ": connections are closed, and come back for little more than renewal", stopped: "; no broker is running",
 		do: func(ctx context.Context, c *control.Client, s control.Selection, p func(control.Progress)) (control.Outcome, error) {
 			return c.Quarantine(ctx, s, p)
 		},

@@ -30,7 +30,17 @@ func passphrase(cmd *cobra.Command, file string) pki.Passphrase {
 	case os.Getenv(passphraseEnv) != "":
 		return pki.PassphraseFromEnv(passphraseEnv)
 	case isTerminal(cmd.InOrStdin()) && isTerminal(cmd.ErrOrStderr()):
-		return func(what string) ([]byte, error) { return ask(cmd, "Passphrase of "+what) }
+		var typed []byte // once for all keys
+		return func(what string) ([]byte, error) {
+			if typed == nil {
+				answer, err := ask(cmd, "Passphrase of "+what)
+				if err != nil {
+					return nil, err
+				}
+				typed = answer
+			}
+			return bytes.Clone(typed), nil
+		}
 	}
 	return nil
 }
@@ -55,7 +65,7 @@ func newPassphrase(cmd *cobra.Command, file string) (pki.Passphrase, error) {
 	if !bytes.Equal(first, second) {
 		return nil, usagef("the passphrases differ")
 	}
-	return func(string) ([]byte, error) { return first, nil }, nil
+	return func(string) ([]byte, error) { return bytes.Clone(first), nil }, nil
 }
 
 // ask reads a line from the terminal without showing it.
