@@ -107,7 +107,7 @@ func (o *claimFlags) request() (control.ClaimRequest, error) {
 
 func (o *claimFlags) check(cmd *cobra.Command) error {
 	switch {
-	case cmd.Flags().Changed("uses") && o.uses < 1:
+	case o.uses < 0 || o.uses == 0 && o.certificate == "" && cmd.Flags().Changed("uses"):
 		return usagef("--uses %d is less than one device", o.uses)
 	case o.rate < 0:
 		return usagef("--rate %d is negative", o.rate)

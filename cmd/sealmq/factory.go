@@ -20,7 +20,7 @@ func newFactoryCmd() *cobra.Command {
 		Use:   "factory",
 		Short: "Let in devices with certificates of their maker",
 		Long: `  sealmq factory challenge                                          a code for its CA to sign
-  sealmq factory add acme --ca acme-ca.pem --proof proof.pem        from then on its devices are known
+  sealmq factory add acme --ca acme-ca.pem --proof proof.csr        from then on its devices are known
   sealmq factory list
   sealmq factory remove acme
 
@@ -41,7 +41,7 @@ func newFactoryChallengeCmd() *cobra.Command {
 		Long: `  sealmq factory challenge
 
 Get a code that a factory CA signs to be registered: whoever has its key proves it
-with a certificate whose common name is the code. It is good for an hour.`,
+with a CSR or certificate whose common name is the code. It is good for an hour.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return f.with(cmd, func(ctx context.Context, c *control.Client) error {
@@ -51,9 +51,8 @@ with a certificate whose common name is the code. It is good for an hour.`,
 				}
 				w := cmd.OutOrStdout()
 				fmt.Fprintf(w, "%s\n\nGood until %s. Where the CA's key is:\n", code, moment(until))
-				fmt.Fprintf(w, "  openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout proof.key -subj /CN=%s -out proof.csr\n", code)
-				fmt.Fprintln(w, "  openssl x509 -req -in proof.csr -CA ca.pem -CAkey ca.key -days 1 -out proof.pem")
-				fmt.Fprintf(w, "Then:\n  %s\n", withData(self(), f.data, "factory", "add", "NAME", "--ca", "ca.pem", "--proof", "proof.pem"))
+				fmt.Fprintf(w, "  %s\n", commandLine("openssl", "req", "-new", "-key", "ca.key", "-subj", "/CN="+code, "-out", "proof.csr"))
+				fmt.Fprintf(w, "Then:\n  %s\n", withData(self(), f.data, "factory", "add", "NAME", "--ca", "ca.pem", "--proof", "proof.csr"))
 				return nil
 			})
 		},
@@ -74,16 +73,16 @@ func newFactoryAddCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "add NAME --ca FILE --proof FILE",
 		Short: "Register a factory CA",
-		Long: `  sealmq factory add acme --ca acme-ca.pem --proof proof.pem
-  sealmq factory add acme --ca acme-ca.pem --proof proof.pem --id-from serial --prefix acme- --active
-  sealmq factory add acme --ca acme-ca.pem --proof proof.pem --only-enroll --serials delivery.txt
+		Long: `  sealmq factory add acme --ca acme-ca.pem --proof proof.csr
+  sealmq factory add acme --ca acme-ca.pem --proof proof.csr --id-from serial --prefix acme- --active
+  sealmq factory add acme --ca acme-ca.pem --proof proof.csr --only-enroll --serials delivery.txt
 
 Register a factory CA. The proof is a certificate or CSR with the code of "sealmq
 factory challenge" as its common name, signed by the CA's key. Its devices wait until
 they are let in (sealmq device enable ID), or with --active get in at once.`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) != 1 || ca == "" || proof == "" {
-				return withExit(exitUsage, errors.New("name the factory, its CA and the proof"), cmd.CommandPath()+" acme --ca ca.pem --proof proof.pem")
+				return withExit(exitUsage, errors.New("name the factory, its CA and the proof"), cmd.CommandPath()+" acme --ca ca.pem --proof proof.csr")
 			}
 			return nil
 		},
