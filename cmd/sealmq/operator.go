@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -125,7 +126,11 @@ Reasons: ` + strings.Join(reasonNames(), ", ") + `.`,
 			}
 			return f.with(cmd, func(ctx context.Context, c *control.Client) error {
 				for _, name := range args {
-					if err := c.RevokeOperator(ctx, name, reason); err != nil {
+					err := c.RevokeOperator(ctx, name, reason)
+					if errors.Is(err, registry.ErrUnknown) {
+						return withExit(exitFailure, err, "those that there are: "+withData(self(), f.data, "operator", "list"))
+					}
+					if err != nil {
 						return err
 					}
 					effect := "no broker is running"

@@ -135,6 +135,7 @@ func confirm(cmd *cobra.Command, yes bool, question string) error {
 	fmt.Fprintf(cmd.ErrOrStderr(), "%s [y/N] ", question)
 	answer, err := readLine(cmd.Context(), cmd.InOrStdin())
 	if err != nil {
+		fmt.Fprintln(cmd.ErrOrStderr())
 		return err
 	}
 	if a := strings.ToLower(strings.TrimSpace(answer)); a != "y" && a != "yes" {
