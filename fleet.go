@@ -161,7 +161,7 @@ func requestOf(r *broker.Request) *enroll.Request {
 	p := r.Principal
 	return &enroll.Request{
 		Topic: r.Topic, Payload: r.Payload, Props: r.Props, ClientID: r.ClientID, Addr: r.Peer.Addr,
-		Kind: p.Kind, Name: p.Name, Serial: p.Cert.Serial, Expired: r.Peer.Expired, Reply: r.Reply, Close: r.Close,
+		Kind: p.Kind, Name: p.Name, Serial: p.Cert.Serial, Key: p.Cert.Key, Expired: r.Peer.Expired, Reply: r.Reply, Close: r.Close,
 	}
 }
 

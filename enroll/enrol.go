@@ -1,6 +1,7 @@
 package enroll
 
 import (
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"log/slog"
@@ -94,8 +95,9 @@ func (s *Service) credential(j *job, token string) (*claim, error) {
 // registered reports whether the certificate that the client has shown is one of a holder's that was not ended.
 func (s *Service) registered(id string, j *job) bool {
 	d, _ := s.o.Registry.Get(id)
+	key := hex.EncodeToString(j.Key[:])
 	return d.State == registry.Active && slices.ContainsFunc(d.Certificates, func(c registry.Certificate) bool {
-		return c.Serial == j.Serial && c.State == registry.CertActive
+		return c.Serial == j.Serial && c.SPKI == key && c.State == registry.CertActive
 	})
 }
 

@@ -12,7 +12,6 @@ package enroll
 
 import (
 	"context"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"hash/maphash"
@@ -86,12 +85,12 @@ type Request struct {
 	Props   *mqtt.Properties // response topic, correlation data, content type; may be empty, never nil
 
 	ClientID string
-	Addr     string            // peer, host:port
-	Kind     string            // of the principal: "device", "operator", "claim", ""
-	Name     string            // of the principal; the claim's of one that has shown a claim certificate
-	Serial   string            // of its certificate, hex
-	Expired  bool              // that certificate has ended
-	Cert     *x509.Certificate // may be nil; of a factory certificate it is needed, unless Name is what Factory says
+	Addr     string   // peer, host:port
+	Kind     string   // of the principal: "device", "operator", "claim", ""
+	Name     string   // of the principal; the claim's of one that has shown a claim certificate
+	Serial   string   // of its certificate, hex
+	Key      [32]byte // SHA-256 of the subject public key info in it
+	Expired  bool     // that certificate has ended
 
 	// Reply sends a message to this client alone, if it is still connected and subscribed to the topic, and reports
 	// whether it was. It may be called from any goroutine, and more than once.

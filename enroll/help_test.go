@@ -6,6 +6,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
@@ -213,7 +214,7 @@ func (b *bench) ask(c client, topic string, payload any) got {
 	}
 	answer := make(chan got, 4)
 	r := &Request{Topic: topic, Payload: []byte(text), Props: new(mqtt.Properties), ClientID: c.id, Addr: c.addr, Kind: c.kind, Name: c.name,
-		Serial: c.serial, Expired: c.expired, Cert: c.cert,
+		Serial: c.serial, Expired: c.expired,
 		Reply: func(topic string, payload []byte, props *mqtt.Properties) bool {
 			answer <- got{topic: topic, raw: payload, props: *props}
 			return true
@@ -221,6 +222,12 @@ func (b *bench) ask(c client, topic string, payload any) got {
 		Close: func(mqtt.ReasonCode, string) {
 			answer <- got{Status: "closed"}
 		}}
+	if c.cert != nil {
+		r.Key = sha256.Sum256(c.cert.RawSubjectPublicKeyInfo)
+		if id, _, err := b.Factory(c.cert); err == nil { // as the program admits it
+			r.Kind, r.Name = "device", id
+		}
+	}
 	if c.respond != "" {
 		r.Props.ResponseTopic = []byte(c.respond)
 		r.Props.Set(mqtt.PropResponseTopic)
@@ -275,7 +282,7 @@ func (b *bench) claimant(c Claim, id string) (client, Claim) {
 	b.t.Helper()
 	out, made, err := b.CreateCertificate(b.ctx, c, newKey(b.t).csr(b.t))
 	b.must(err)
-	return client{id: id, kind: "claim", name: made.ID, serial: serialOf(out)}, made
+	return client{id: id, kind: "claim", name: made.ID, serial: serialOf(out), cert: out.Leaf}, made
 }
 
 func (b *bench) state(id string) registry.State {

@@ -1,7 +1,7 @@
 package enroll
 
 import (
-	"errors"
+	"encoding/hex"
 	"log/slog"
 	"time"
 
@@ -10,35 +10,34 @@ import (
 	"github.com/sealmq/sealmq/registry"
 )
 
-// holder is the device whose certificate the client has shown, with its state if that is known.
-func (s *Service) holder(j *job) (id string, state registry.State, err error) {
-	if j.Cert != nil {
-		id, state, err = s.Factory(j.Cert)
-		if !errors.Is(err, errNotFactory) {
-			if err != nil {
-				r := reject(CodeDenied, err.Error())
-				r.Reason, r.Fix = "the factory certificate is not accepted", "have the operator look into the log"
-				return "", "", r
+// holder is the device whose certificate the client has shown: one of ours that is registered, or its maker's. A certificate
+// of another CA may bear the name of any device.
+func (s *Service) holder(j *job) (d registry.Device, shown *registry.Certificate, err error) {
+	if j.Kind == string(pki.Device) {
+		d, _ = s.o.Registry.Get(j.Name)
+		key := hex.EncodeToString(j.Key[:])
+		for i, c := range d.Certificates {
+			if c.Serial == j.Serial && c.SPKI == key {
+				return d, &d.Certificates[i], nil
 			}
-			return id, state, nil
+		}
+		if d.Attributes[attributePinned] == key && !j.Expired {
+			return d, nil, nil
 		}
 	}
-	if j.Kind != string(pki.Device) {
-		r := reject(CodeDenied, "a renewal by no device")
-		r.Reason, r.Fix = "this takes a device's certificate", "connect with the certificate, or enrol with a claim"
-		return "", "", r
-	}
-	return j.Name, "", nil
+	r := reject(CodeDenied, "no certificate that is registered: "+clip(j.Serial))
+	r.Reason, r.Fix = "this takes a device's certificate", "connect with the certificate, or enrol with a claim"
+	return d, nil, r
 }
 
 // renew answers $pki/renew/request.
 func (s *Service) renew(j *job) (*identity.Issued, error) {
-	id, state, err := s.holder(j)
+	d, shown, err := s.holder(j)
 	if err != nil {
 		return nil, err
 	}
-	now := s.now()
-	if state == registry.Pending {
+	id, now := d.ID, s.now()
+	if d.State == registry.Pending {
 		r := rejectFor(CodeNotActive, approvalRetry, "device "+id+" is pending")
 		r.Reason, r.Fix = "the device waits for approval by an operator", "ask again later"
 		return nil, r
@@ -52,22 +51,13 @@ func (s *Service) renew(j *job) (*identity.Issued, error) {
 		return nil, err
 	}
 	defer s.one(id).Unlock()
-	d, _ := s.o.Registry.Get(id)
-	known := false
-	for _, c := range d.Certificates {
-		if c.Serial != j.Serial {
-			continue
-		}
-		known = true
+	if shown != nil {
 		switch {
-		case c.State != registry.CertActive:
-			return nil, reject(CodeNotActive, "certificate "+c.Serial+" is "+string(c.State))
-		case now.Sub(c.NotAfter) > s.o.Grace:
-			return nil, reject(CodeExpired, "certificate "+c.Serial+" ended at "+c.NotAfter.Format(time.RFC3339))
+		case shown.State != registry.CertActive:
+			return nil, reject(CodeNotActive, "certificate "+shown.Serial+" is "+string(shown.State))
+		case now.Sub(shown.NotAfter) > s.o.Grace:
+			return nil, reject(CodeExpired, "certificate "+shown.Serial+" ended at "+shown.NotAfter.Format(time.RFC3339))
 		}
-	}
-	if j.Expired && !known {
-		return nil, reject(CodeExpired, "certificate "+clip(j.Serial)+" is not registered")
 	}
 	if out := s.answers.get(id, a.spki, &d, now); out != nil && serialOf(out) != j.Serial && (d.State == registry.Active || d.State == registry.Quarantined) {
 		return out, nil
@@ -82,7 +72,7 @@ func (s *Service) renew(j *job) (*identity.Issued, error) {
 
 // sawRoots answers $pki/cacerts/seen, when an answer is asked for.
 func (s *Service) sawRoots(j *job) {
-	id, _, err := s.holder(j)
+	d, _, err := s.holder(j)
 	if err != nil {
 		s.refuse(j, rejection(err))
 		return
@@ -92,7 +82,7 @@ func (s *Service) sawRoots(j *job) {
 		s.refuse(j, rejectBecause(err))
 		return
 	}
-	s.o.Identity.SawRoots(id, roots)
+	s.o.Identity.SawRoots(d.ID, roots)
 	s.log(j, slog.LevelDebug, "device has roots", slog.Int("roots", len(roots)))
 	if j.respond != "" {
 		s.send(j, "accepted", encode(struct {

@@ -55,7 +55,11 @@ func TestRenewal(t *testing.T) {
 	b.wants(b.ask(c, "$pki/renew/request", `{"csr":5}`), "rejected", CodeRequest)
 	b.wants(b.renewal(client{id: "x", kind: "operator", name: "alice"}, newKey(t)), "rejected", CodeDenied)
 	b.wants(b.renewal(client{id: "x"}, newKey(t)), "rejected", CodeDenied)
-	b.wants(b.renewal(client{id: "x", kind: "device", name: "x", serial: "01"}, newKey(t)), "rejected", CodeUnknown)
+	b.wants(b.renewal(client{id: "x", kind: "device", name: "x", serial: "01"}, newKey(t)), "rejected", CodeDenied)
+	// another CA may give out the same name and serial
+	forged := c
+	forged.cert = newMaker(b, "other").leaf("pump-1", nil)
+	b.wants(b.renewal(forged, newKey(t)), "rejected", CodeDenied)
 	b.must(b.reg.RevokeCertificate(b.ctx, c.serial, pki.KeyCompromise))
 	b.wants(b.renewal(c, newKey(t)), "rejected", CodeNotActive)
 }
@@ -81,7 +85,7 @@ func TestRenewalAfterTheEnd(t *testing.T) {
 	b.clock.advance(2 * 24 * time.Hour)
 	b.wants(b.renewal(late, newKey(t)), "rejected", CodeExpired)
 	c.serial = "0badcafe"
-	b.wants(b.renewal(c, newKey(t)), "rejected", CodeExpired)
+	b.wants(b.renewal(c, newKey(t)), "rejected", CodeDenied)
 }
 
 // A device that renews all the time is slowed down, and never shut out.
@@ -95,7 +99,7 @@ func TestRenewalForEver(t *testing.T) {
 		g := b.renewal(c, k)
 		if g.Status == "accepted" {
 			renewed++
-			c.serial = g.Serial
+			c.serial, c.cert = g.Serial, parsePEM(t, g.Certificate)
 		} else {
 			b.wants(g, "rejected", CodeSlowDown)
 			if g.RetryAfter > 32*24*3600 {

@@ -30,7 +30,7 @@ type door struct{ s atomic.Pointer[Service] }
 func (d *door) Owns(topic []byte) bool { return d.s.Load().Owns(topic) }
 func (d *door) Serve(r *broker.Request) {
 	d.s.Load().Serve(&Request{Topic: r.Topic, Payload: r.Payload, Props: r.Props, ClientID: r.ClientID, Addr: r.Peer.Addr, Kind: r.Principal.Kind,
-		Name: r.Principal.Name, Serial: r.Principal.Cert.Serial, Expired: r.Peer.Expired, Reply: r.Reply, Close: r.Close})
+		Name: r.Principal.Name, Serial: r.Principal.Cert.Serial, Key: r.Principal.Cert.Key, Expired: r.Peer.Expired, Reply: r.Reply, Close: r.Close})
 }
 
 // wire is a broker.Link.
