@@ -7,6 +7,7 @@ import (
 	"errors"
 	"log/slog"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -309,8 +310,11 @@ func (d devices) Admit(leaf *x509.Certificate) (auth.Admission, error) {
 	}
 	restricted, err := f.identity.Admit(leaf)
 	var a auth.Admission
-	if !f.registry.Check(leaf).Known {
+	if !f.registry.Check(leaf).Known && err == nil {
 		a = stranger(leaf)
+		if d, ok := f.registry.Get(a.Name); ok && slices.ContainsFunc(d.Certificates, func(c registry.Certificate) bool { return c.State == registry.CertActive }) {
+			return a, &auth.Refusal{Code: mqtt.NotAuthorized, Text: "a device with a certificate of the broker's own CA has this name"}
+		}
 	}
 	a.Restricted = restricted
 	return a, err
