@@ -93,7 +93,12 @@ func TestImpostorClients(t *testing.T) {
 	b.sealmq(t, "ca", "retire", "--force")
 	live.await(t, "Received DISCONNECT (152)")
 	good.ca = next.ca
-	b.barred(t, b.tls, good, `"cause":"client_certificate_ca"`)
+	from = b.mark()
+	b.barred(t, b.tls, good)
+	line := b.awaitLog(t, from, "tls handshake refused")
+	if !strings.Contains(line, `"cause":"client_certificate_ca"`) && !strings.Contains(line, "trusted no longer") {
+		t.Errorf("of a CA that was retired:\n%s", line)
+	}
 	admitted(t, b.tls, next)
 }
 
