@@ -16,12 +16,13 @@ import (
 
 	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/config"
+	"github.com/sealmq/sealmq/pki"
 	"github.com/sealmq/sealmq/transport"
 	"github.com/spf13/cobra"
 )
 
 func newServeCmd() *cobra.Command {
-	var data, file string
+	var data, file, passphraseFile string
 	var memory bool
 	cmd := &cobra.Command{
 		Use:   "serve",
@@ -39,13 +40,16 @@ and certificates again; when they are bad, the old ones stay in force.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			load := func(read func(string) (sealmq.Config, error)) (sealmq.Config, error) {
-				if file == "" {
-					return sealmq.Config{Data: data, Memory: memory}, nil
+				cfg, err := sealmq.Config{Data: data}, error(nil)
+				if file != "" {
+					cfg, err = read(file)
 				}
-				cfg, err := read(file)
 				cfg.Memory = cfg.Memory || memory
 				if cmd.Flags().Changed("data") {
 					cfg.Data = data
+				}
+				if passphraseFile != "" {
+					cfg.CA.PassphraseFile = passphraseFile
 				}
 				return cfg, err
 			}
@@ -63,7 +67,7 @@ and certificates again; when they are bad, the old ones stay in force.`,
 			}
 			s, err = sealmq.New(cfg, sealmq.WithReload(again))
 			if err != nil {
-				return onData(cfg.Effective().Data, err)
+				return onOpen(cfg.Effective(), err)
 			}
 			if err := s.Listen(); err != nil {
 				s.Close()
@@ -78,8 +82,22 @@ and certificates again; when they are bad, the old ones stay in force.`,
 	}
 	dataFlag(cmd, &data)
 	cmd.Flags().StringVar(&file, "config", "", "configuration `FILE`")
+	cmd.Flags().StringVar(&passphraseFile, "passphrase-file", "", "`FILE` with the passphrase of the CA's keys (environment: "+passphraseEnv+")")
 	cmd.Flags().BoolVar(&memory, "memory", false, "keep sessions and messages in memory only")
 	return cmd
+}
+
+// onOpen says what is to be done when the broker cannot open its data folder.
+func onOpen(cfg sealmq.Config, err error) error {
+	if errors.Is(err, pki.ErrWaiting) {
+		return onWaiting(cfg.Data, err)
+	}
+	if cfg.CA.PassphraseFile == "" && os.Getenv(passphraseEnv) == "" {
+		if _, locked := pki.OpenFolder(cfg.Data, pki.Config{}); errors.Is(locked, pki.ErrLocked) {
+			return withExit(exitFile, locked, "--passphrase-file FILE, passphrase_file in the configuration, or the environment variable "+passphraseEnv)
+		}
+	}
+	return onData(cfg.Data, err)
 }
 
 // addressHints say how to listen elsewhere, without touching a file that exists.
