@@ -166,6 +166,7 @@ func (h *home) start(t *testing.T) *broker {
 		t.Fatal(err)
 	}
 
+	own := !strings.Contains(h.read(t, "sealmq.toml"), "client_ca") // then it says how to add a device, in the end
 	welcome := make(chan string, 1)
 	var reading sync.WaitGroup
 	reading.Go(func() {
@@ -182,7 +183,7 @@ func (h *home) start(t *testing.T) *broker {
 		var text strings.Builder
 		for in := bufio.NewScanner(stdout); in.Scan(); {
 			text.WriteString(in.Text() + "\n")
-			if strings.Contains(in.Text(), "device add") {
+			if strings.Contains(in.Text(), "device add") || strings.Contains(in.Text(), "is ready") && !own {
 				welcome <- text.String()
 			}
 		}
@@ -206,7 +207,7 @@ func (h *home) start(t *testing.T) *broker {
 	b.startup = time.Since(begin)
 	listeners := strings.Count(h.read(t, "sealmq.toml"), "[[listener]]")
 	eventually(t, func() error { // what it logged may come later than what it printed
-		if n := b.addresses(t); n < listeners || b.published == "" {
+		if n := b.addresses(t); n < listeners || own && b.published == "" {
 			return fmt.Errorf("the broker has %d listeners, %d wanted:\n%s", n, listeners, b.logged())
 		}
 		return nil
