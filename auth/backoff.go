@@ -181,7 +181,7 @@ func (b *Backoff) put(k uint64, e entry, known bool, now time.Time) {
 		var victim uint64
 		least, seen := time.Duration(0), 0
 		for k, e := range b.entries { // a random few
-			if left := e.until.Sub(now) + e.last.Sub(now)/16; seen == 0 || left < least {
+			if left := max(e.until.Sub(now), 0) + e.last.Sub(now)/16; seen == 0 || left < least {
 				victim, least = k, left
 			}
 			if seen++; seen == 8 {
