@@ -30,7 +30,7 @@ func attribute(id *Identity, name string) (values []string, ok bool) {
 	case "user":
 		return one(id.user())
 	case "kind":
-		return one(id.Kind)
+		return one(id.kind())
 	case "method":
 		return one(id.Method)
 	case "client_id":

@@ -72,6 +72,14 @@ func (id *Identity) device() string {
 	return ""
 }
 
+// kind is what the client is: Kind, or device for what counts as one.
+func (id *Identity) kind() string {
+	if id.device() != "" {
+		return "device"
+	}
+	return id.Kind
+}
+
 // user is the name of whoever is neither a device nor has come to enrol.
 func (id *Identity) user() string {
 	if id.Kind == "claim" || id.device() != "" {

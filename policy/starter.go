@@ -11,7 +11,7 @@ const starter = `# Who may do what. Nothing is allowed that no rule here allows,
 #
 # A change is in force at the next reload; a file with a mistake changes nothing.
 
-group devices { kind = device or method = certificate and kind != operator and kind != claim }
+group devices { kind = device }
 group operators { kind = operator }
 
 # A device connects as itself, or as several: pump-17, pump-17/logger.
