@@ -63,7 +63,7 @@ func (s *Server) needsCA(cfg Config) bool {
 
 // openFolder opens or makes the CA of the data folder, and the operator's certificate.
 func (s *Server) openFolder(cfg Config) (*pki.Folder, error) {
-	f, created, err := pki.InitFolder(cfg.Data, pkiConfig(cfg))
+	f, created, err := pki.InitFolder(cfg.Data, s.pkiConfig(cfg))
 	if err != nil {
 		return nil, err
 	}

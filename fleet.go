@@ -68,20 +68,23 @@ func (f *fleet) close() {
 }
 
 // pkiConfig is how the CA of a data folder is opened.
-func pkiConfig(cfg Config) pki.Config {
-	phrase := pki.PassphraseFromEnv("SEALMQ_PASSPHRASE")
-	if cfg.CA.PassphraseFile != "" {
+func (s *Server) pkiConfig(cfg Config) pki.Config {
+	phrase := s.phrase
+	switch {
+	case cfg.CA.PassphraseFile != "":
 		phrase = pki.PassphraseFromFile(cfg.CA.PassphraseFile)
+	case phrase == nil:
+		phrase = pki.PassphraseFromEnv("SEALMQ_PASSPHRASE")
 	}
 	return pki.Config{Keys: pki.KeyOptions{Passphrase: phrase}, CRL: cfg.Devices.CRL}
 }
 
-// OpenFleet opens the devices, claims and CA of a data folder on which no server runs, for commands. It makes what is
-// missing but the CA. The returned function closes it.
-func OpenFleet(data string, keys pki.KeyOptions, log *slog.Logger) (*control.Fleet, func() error, error) {
-	cfg := Config{Data: data}.Effective()
-	opened := pki.Config{Keys: keys}
-	folder, err := pki.OpenFolder(data, opened)
+// OpenFleet opens the devices, claims and CA of the data folder of cfg, on which no server runs, for commands. It makes what
+// is missing but the CA. The returned function closes it.
+func OpenFleet(cfg Config, keys pki.KeyOptions, log *slog.Logger) (*control.Fleet, func() error, error) {
+	cfg = cfg.Effective()
+	opened := pki.Config{Keys: keys, CRL: cfg.Devices.CRL}
+	folder, err := pki.OpenFolder(cfg.Data, opened)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -69,6 +69,7 @@ type Server struct {
 	roots     []byte            // as published last; review's own, as the next
 	issuer    *x509.Certificate // of devices, when they were last told
 	reload    func() error      // on request of the machine's owner; nil: not possible
+	phrase    pki.Passphrase
 
 	live atomic.Pointer[[]named] // the listeners that are open
 
@@ -101,7 +102,12 @@ type options struct {
 	log    *slog.Logger
 	auth   auth.Authenticator
 	reload func() error
+	phrase pki.Passphrase
 }
+
+// WithPassphrase is asked for the passphrase of encrypted CA keys, if the configuration names no file that has it, instead
+// of the environment variable SEALMQ_PASSPHRASE.
+func WithPassphrase(p pki.Passphrase) Option { return func(o *options) { o.phrase = p } }
 
 // WithLog sends the log to l instead of standard error; Config.Log is then not used.
 func WithLog(l *slog.Logger) Option { return func(o *options) { o.log = l } }
@@ -125,7 +131,7 @@ func New(cfg Config, opts ...Option) (*Server, error) {
 	for _, opt := range opts {
 		opt(&o)
 	}
-	s.log, s.reload = o.log, o.reload
+	s.log, s.reload, s.phrase = o.log, o.reload, o.phrase
 	if s.log == nil {
 		s.log, s.level = newLog(cfg.Log)
 	}
@@ -192,7 +198,7 @@ func (s *Server) openFleet(cfg Config, folder *pki.Folder) error {
 	if err := s.openRecords(cfg); err != nil {
 		return err
 	}
-	f, err := newFleet(cfg, folder, pkiConfig(cfg), s.records, s.log, func() { s.keeper.Wake(); s.reviews.want() })
+	f, err := newFleet(cfg, folder, s.pkiConfig(cfg), s.records, s.log, func() { s.keeper.Wake(); s.reviews.want() })
 	if err != nil {
 		return err
 	}
@@ -257,7 +263,11 @@ func (s *Server) openStore(cfg Config) (store.Store, error) {
 	if err := os.MkdirAll(cfg.Data, 0o700); err != nil {
 		return nil, err
 	}
-	return disk.Open(dir, cfg.Store, disk.Options{Log: s.log, Fatal: s.fatal})
+	d, err := disk.Open(dir, cfg.Store, disk.Options{Log: s.log, Fatal: s.fatal})
+	if err != nil {
+		return nil, err // and not a nil of that type
+	}
+	return d, nil
 }
 
 // fatal ends the server since a store cannot go on.

@@ -199,7 +199,7 @@ func (r *Registry) importRow(e *entry, w *row, update bool) error {
 			}
 		}
 		if w.fields != nil { // columns that there are not leave attributes as they are
-			all := was.Attributes
+			all := maps.Clone(was.Attributes)
 			if all == nil {
 				all = make(map[string]string)
 			}

@@ -213,7 +213,7 @@ func TestTakeBack(t *testing.T) {
 	if _, _, err := pki.InitFolder(data, pki.Config{}); err != nil {
 		t.Fatal(err)
 	}
-	fleet, end, err := sealmq.OpenFleet(data, pki.KeyOptions{}, slog.New(slog.DiscardHandler))
+	fleet, end, err := sealmq.OpenFleet(sealmq.Config{Data: data}, pki.KeyOptions{}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,11 +20,13 @@ import (
 // data folder; while none runs, it does the same work on the folder itself.
 type fleetFlags struct {
 	data           string
+	config         string
 	passphraseFile string
 }
 
 func (f *fleetFlags) add(cmd *cobra.Command) {
 	dataFlag(cmd, &f.data)
+	cmd.Flags().StringVar(&f.config, "config", "", "configuration `FILE` of the broker: its data folder, and its settings while it does not run")
 	passphraseFlag(cmd, &f.passphraseFile)
 }
 
@@ -44,6 +46,16 @@ func (f *fleetFlags) with(cmd *cobra.Command, do func(context.Context, *control.
 }
 
 func (f *fleetFlags) connect(cmd *cobra.Command) (c *control.Client, end func() error, err error) {
+	cfg := sealmq.Config{}
+	if f.config != "" {
+		if cfg, err = loadConfig(f.config); err != nil {
+			return nil, nil, err
+		}
+		if !cmd.Flags().Changed("data") {
+			f.data = cfg.Data
+		}
+	}
+	cfg.Data = f.data
 	c, err = control.Dial(f.data)
 	if err == nil {
 		return c, func() error { c.Close(); return nil }, nil
@@ -52,7 +64,7 @@ func (f *fleetFlags) connect(cmd *cobra.Command) (c *control.Client, end func() 
 		return nil, nil, err
 	}
 	log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: slog.LevelWarn}))
-	fleet, closeFleet, err := sealmq.OpenFleet(f.data, f.keys(cmd), log)
+	fleet, closeFleet, err := sealmq.OpenFleet(cfg, f.keys(cmd), log)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -65,7 +65,7 @@ and certificates again; when they are bad, the old ones stay in force.`,
 				}
 				return s.Reload(cfg)
 			}
-			s, err = sealmq.New(cfg, sealmq.WithReload(again))
+			s, err = sealmq.New(cfg, sealmq.WithReload(again), sealmq.WithPassphrase(passphrase(cmd, passphraseFile)))
 			if err != nil {
 				return onOpen(cfg.Effective(), err)
 			}
