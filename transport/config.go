@@ -22,6 +22,13 @@ type Config struct {
 	// key is `tls`, true by default.
 	Plain bool `toml:"!tls"`
 
+	// Profile is what of TLS the listener speaks: default (TLS 1.2 and 1.3),
+	// modern (1.3 only), high (1.3 with the NIST's groups, without resumption),
+	// fips (what NIST SP 800-52 has; needs GODEBUG=fips140=on) or constrained
+	// (default for small devices: records of at most 1,024 bytes, a smaller
+	// handshake).
+	Profile Profile `toml:"profile" default:"default"`
+
 	// ClientCertificates says whether clients must present a certificate:
 	// required, optional or none.
 	ClientCertificates ClientCertificates `toml:"client_certificates" default:"required"`
@@ -145,6 +152,9 @@ func (c Config) Validate() error {
 	}
 	if _, _, err := net.SplitHostPort(c.Address); err != nil {
 		bad("address", "%q is not host:port", c.Address)
+	}
+	if int(c.Profile) >= len(profileNames) {
+		bad("profile", "must be one of %q", profileNames)
 	}
 	if int(c.ClientCertificates) >= len(clientCertificatesNames) {
 		bad("client_certificates", "must be required, optional or none")

@@ -28,6 +28,9 @@ type group struct {
 }
 
 func newGroup(cfg Config, tc *tls.Config) *group {
+	if cfg.Profile == ProfileConstrained {
+		cfg.MaxRecord = min(cfg.MaxRecord, constrainedRecord)
+	}
 	ws := websocket.Options{Paths: cfg.WebSocketPaths, Origins: cfg.WebSocketOrigins}
 	return &group{cfg: cfg, tls: tc, ws: ws, slots: slots{free: max(1, runtime.GOMAXPROCS(0)-1)}}
 }

@@ -1,7 +1,6 @@
 package transport
 
 import (
-	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -9,126 +8,12 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"strings"
 	"syscall"
 	"time"
 )
-
-// Cause names why a handshake failed, as logs and statistics count it.
-type Cause string
-
-const (
-	CauseTimeout           Cause = "timeout"                    // the deadline passed
-	CauseNothingSent       Cause = "nothing_sent"               // closed before a ClientHello: a port scan, a health check, or a client whose own key does not load
-	CausePlainMQTT         Cause = "plaintext_on_tls"           // plain MQTT came to the TLS port
-	CauseHTTP              Cause = "http_on_tls"                // HTTP came to the TLS port
-	CauseNotTLS            Cause = "not_tls"                    // something else came
-	CauseTLSOnPlain        Cause = "tls_on_plaintext"           // TLS came to the plain port
-	CauseVersion           Cause = "tls_version"                // no common TLS version
-	CauseCipher            Cause = "no_common_cipher"           // no common suite, group or signature algorithm
-	CauseALPN              Cause = "alpn_mismatch"              // none of the protocols asked for is ours
-	CauseRejectsCA         Cause = "client_rejects_broker_ca"   // the client trusts another CA
-	CauseRejectsCert       Cause = "client_rejects_broker"      // most often the name; purpose, dates, strength: the client does not say which
-	CauseClockOrExpired    Cause = "client_says_expired"        // our certificate has expired, or the client's clock is wrong
-	CauseSilentRejection   Cause = "client_left_after_flight"   // closed without an alert after our certificate
-	CauseNoClientCert      Cause = "client_certificate_absent"  // no certificate came
-	CauseClientUnknownCA   Cause = "client_certificate_ca"      // its certificate comes from a CA unknown here
-	CauseClientExpired     Cause = "client_certificate_expired" // its certificate has expired, or is not yet valid
-	CauseClientCertificate Cause = "client_certificate"         // its certificate was refused
-	CauseClientKey         Cause = "client_key_mismatch"        // its key does not belong to its certificate
-	CauseTooLong           Cause = "handshake_too_long"         // over 32 KiB
-	CauseClosed            Cause = "closed"                     // closed on this side
-	CauseOther             Cause = "other"
-
-	// Of the upgrade to WebSocket.
-	CauseMQTTOnWebSocket Cause = "mqtt_on_websocket"     // MQTT came without WebSocket
-	CauseNotHTTP         Cause = "websocket_not_http"    // something else came
-	CauseRequest         Cause = "websocket_request"     // malformed or over 8 KiB
-	CauseNotUpgrade      Cause = "websocket_not_upgrade" // HTTP: a browser's address bar, a health check
-	CauseUpgradeVersion  Cause = "websocket_version"     // another version than 13
-	CausePath            Cause = "websocket_path"        // not in Config.WebSocketPaths
-	CauseOrigin          Cause = "websocket_origin"      // a web page not in Config.WebSocketOrigins
-	CauseSubprotocol     Cause = "websocket_subprotocol" // mqtt was not offered
-)
-
-// hints say what to do, as the table of the handbook does.
-var hints = map[Cause]string{
-	CauseTimeout:           "check the network, or raise handshake_timeout for a slow device",
-	CauseNothingSent:       "a port scan or a health check; otherwise check that the client can read its own key and certificate",
-	CausePlainMQTT:         "connect with mqtts://, or to a listener without TLS",
-	CauseHTTP:              "use an MQTT client here, and wss:// on a listener with websocket = true",
-	CauseNotTLS:            "connect with mqtts://",
-	CauseTLSOnPlain:        "connect to a TLS listener (8883), or without TLS",
-	CauseVersion:           "update the client's TLS library: it needs TLS 1.2 or 1.3",
-	CauseCipher:            "enable ECDHE with AES-GCM or ChaCha20-Poly1305, ECDSA, and P-256 or X25519 on the client",
-	CauseALPN:              "let the client ask for the ALPN protocol mqtt (http/1.1 for WebSocket), or for none",
-	CauseRejectsCA:         "install this broker's ca.pem on the client",
-	CauseRejectsCert:       "add the host name to the certificate (sealmq init --host NAME, then SIGHUP), or install ca.pem on the client",
-	CauseClockOrExpired:    "set the client's clock (SNTP before TLS), or renew the broker's certificate if it has expired",
-	CauseSilentRejection:   "check the client's CA file and the host name it uses, or set max_record = 1024 for a small device",
-	CauseNoClientCert:      "give the client a certificate of this broker's CA: sealmq device add ID",
-	CauseClientUnknownCA:   "issue the certificate here (sealmq device add ID), or name its CA in client_ca",
-	CauseClientExpired:     "issue a new one (sealmq device add ID --out FOLDER), or set the broker's clock if it is wrong",
-	CauseClientCertificate: "issue the client a certificate for client authentication: sealmq device add ID",
-	CauseClientKey:         "install the key and the certificate that were issued together",
-	CauseTooLong:           "shorten the client's certificate chain to the leaf and its intermediate CAs",
-	CauseClosed:            "connect again when the broker has started",
-	CauseOther:             "look at the error, and at the client's own log",
-
-	CauseMQTTOnWebSocket: "connect with wss:// or ws://, or to a listener without websocket",
-	CauseNotHTTP:         "connect with wss:// or ws://",
-	CauseRequest:         "check the client, or the proxy in front of the broker: the request is malformed or over 8 KiB",
-	CauseNotUpgrade:      "use an MQTT client, or let the proxy forward the Upgrade header",
-	CauseUpgradeVersion:  "update the client: it needs version 13 of WebSocket",
-	CausePath:            "connect to /mqtt, or add the path to websocket_paths",
-	CauseOrigin:          "add the page's origin to websocket_origins",
-	CauseSubprotocol:     "let the client offer the sub-protocol mqtt",
-}
-
-// HandshakeError says why a connection never came to be. Its Cause is one of
-// the above, or what VerifyConnection of the Certificates named.
-type HandshakeError struct {
-	Cause      Cause
-	Addr       string   // peer, host:port
-	ServerName string   // asked for by the client, empty if it did not say
-	Versions   []uint16 // TLS versions offered
-	ALPN       []string // protocols offered
-	Ciphers    []uint16 // TLS 1.2 and 1.3 suites offered
-	Alert      int      // alert received from the client, -1 if none
-	Received   int      // bytes that came
-	Upgrade    bool     // TLS, if any, was over: WebSocket failed
-	Hint       string   // what to do about it, if more is known than the cause
-	Err        error
-}
-
-func (e *HandshakeError) Error() string {
-	var b strings.Builder
-	what := "tls handshake"
-	if e.Upgrade {
-		what = "websocket upgrade"
-	}
-	fmt.Fprintf(&b, "%s with %s: %s", what, e.Addr, e.Cause)
-	if e.ServerName != "" {
-		fmt.Fprintf(&b, " (server name %q)", e.ServerName)
-	}
-	if len(e.Versions) > 0 {
-		names := make([]string, len(e.Versions))
-		for i, v := range e.Versions {
-			names[i] = tls.VersionName(v)
-		}
-		fmt.Fprintf(&b, " (offers %s)", strings.Join(names, ", "))
-	}
-	fmt.Fprintf(&b, ": %v", e.Err)
-	return b.String()
-}
-
-func (e *HandshakeError) Unwrap() error { return e.Err }
-
-// Refused returns the cause and what to do about it.
-func (e *HandshakeError) Refused() (cause, hint string) {
-	return string(e.Cause), cmp.Or(e.Hint, hints[e.Cause])
-}
 
 func (c *conn) Handshake(ctx context.Context) error {
 	if c.tls != nil && !c.shaken {
@@ -146,7 +31,9 @@ func (c *conn) Handshake(ctx context.Context) error {
 func (c *conn) shake(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		c.Close(false)
-		return &HandshakeError{Cause: CauseClosed, Addr: c.remote(), Alert: -1, Err: err}
+		e := c.failure(err)
+		e.Cause = CauseClosed
+		return e
 	}
 	c.mu.Lock()
 	if c.closing.Load() == open {
@@ -178,105 +65,175 @@ func (c *conn) shake(ctx context.Context) error {
 	// What crypto/tls agreed to, not what the tap read: no certificate was asked for.
 	if c.tls.ConnectionState().NegotiatedProtocol == alpnACME {
 		c.Close(true)
-		e := t.failure(c.remote(), errChallenged)
+		e := c.failure(errChallenged)
+		t.describe(e)
 		e.Cause, e.Hint = CauseClosed, "nothing is to be done"
 		return e
 	}
 	return nil
 }
 
-// failure is a HandshakeError of what the tap saw, but for the cause.
-func (t *tap) failure(addr string, err error) *HandshakeError {
-	e := &HandshakeError{Addr: addr, ServerName: t.hello.serverName, Alert: -1, Received: t.got, Err: err}
-	if t.parsed {
-		e.Versions, e.ALPN, e.Ciphers = t.hello.versions, t.hello.alpn, t.hello.ciphers
+// failure is a HandshakeError without what the tap saw.
+func (c *conn) failure(err error) *HandshakeError {
+	return &HandshakeError{Listener: c.g.cfg.Name, Addr: c.remote(), Via: ViaCheck, Alert: -1, Err: err}
+}
+
+// describe notes what the tap saw.
+func (t *tap) describe(e *HandshakeError) {
+	e.Received = t.got
+	if !t.parsed {
+		return
 	}
-	return e
+	h := &t.hello
+	e.ServerName, e.Versions, e.ALPN, e.Ciphers, e.Groups = h.serverName, h.versions, h.alpn, h.ciphers, h.groups
+	e.MaxFragment, e.RecordLimit = h.maxFragment, h.recordLimit
 }
 
 // diagnose finds the cause from the error, the alert and the bytes seen.
 func (c *conn) diagnose(err error) *HandshakeError {
 	t := c.tap
-	e := t.failure(c.remote(), err)
+	e := c.failure(err)
+	t.describe(e)
+	e.Certificate = c.presented(err)
 	var refused interface{ Refused() (cause, hint string) }
 	if errors.As(err, &refused) {
 		cause, hint := refused.Refused()
 		e.Cause, e.Hint = Cause(cause), hint
 		return e
 	}
-	if code, ok := t.alert(); ok {
-		e.Alert = int(code)
-	} else {
+	code, inClear := t.alert()
+	if e.Alert = int(code); !inClear {
 		e.Alert = remoteAlert(err)
 	}
-	e.Cause = c.cause4(e, err)
+	e.Cause, e.Via = c.causeOf(e, err, inClear)
 	if e.Alert >= 0 {
 		// crypto/tls calls an alert in the clear a bad record.
 		name := strings.TrimPrefix(tls.AlertError(e.Alert).Error(), "tls: ")
 		e.Err = fmt.Errorf("client sent alert %d: %s", e.Alert, name)
 	}
+	e.Hint = e.exactHint(c.localAddr())
 	return e
 }
 
-func (c *conn) cause4(e *HandshakeError, err error) Cause {
+// presented is the client's certificate, nil if it showed none.
+func (c *conn) presented(err error) *x509.Certificate {
+	var verify *tls.CertificateVerificationError
+	if errors.As(err, &verify) && len(verify.UnverifiedCertificates) > 0 {
+		return verify.UnverifiedCertificates[0]
+	}
+	if certs := c.tls.ConnectionState().PeerCertificates; len(certs) > 0 {
+		return certs[0]
+	}
+	return nil
+}
+
+func (c *conn) causeOf(e *HandshakeError, err error, inClear bool) (Cause, Via) {
 	t := c.tap
 	var verify *tls.CertificateVerificationError
-	var invalid x509.CertificateInvalidError
 	text := err.Error()
 	has := func(s string) bool { return strings.Contains(text, s) }
 	switch {
 	case c.closing.Load() != open:
-		return CauseClosed
+		return CauseClosed, ViaCheck
 	case errors.Is(err, errHandshakeTooLong):
-		return CauseTooLong
+		return CauseTooLong, ViaCheck
 	case e.Alert >= 0:
-		switch e.Alert {
-		case 48:
-			return CauseRejectsCA
-		case 45:
-			return CauseClockOrExpired
-		case 42, 43, 44, 46:
-			return CauseRejectsCert
-		case 40, 47, 71:
-			return CauseCipher
-		case 70:
-			return CauseVersion
-		case 80:
-			// What OpenSSL sends if the application's own check refuses the
-			// certificate: mosquitto's tools, that of the name.
-			if t.sent > 0 {
-				return CauseRejectsCert
-			}
-		}
-		return CauseOther
+		return c.causeOfAlert(e, inClear), e.Via
 	case len(t.first) > 0 && t.first[0] != 22:
-		return foreign(t.first)
+		return foreign(t.first), ViaCheck
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return CauseTimeout
+		return CauseTimeout, ViaSilence
 	case t.got == 0:
-		return CauseNothingSent
+		return CauseNothingSent, ViaSilence
 	case has("unsupported versions"):
-		return CauseVersion
+		if versions := e.Versions; len(versions) > 0 && versions[0] == tls.VersionTLS12 {
+			return CauseTLS12Excluded, ViaCheck
+		}
+		return CauseVersion, ViaCheck
 	case has("unsupported application protocols"):
-		return CauseALPN
+		return CauseALPN, ViaCheck
 	case has("didn't provide a certificate"):
-		return CauseNoClientCert
+		return CauseNoClientCert, ViaCheck
 	case errors.As(err, &verify):
-		if has("unknown authority") {
-			return CauseClientUnknownCA
-		}
-		if errors.As(err, &invalid) && invalid.Reason == x509.Expired {
-			return CauseClientExpired
-		}
-		return CauseClientCertificate
+		return causeOfChain(verify.Err), ViaCheck
 	case has("invalid signature by the client certificate"):
-		return CauseClientKey
+		return CauseClientKey, ViaCheck
+	case has("client certificate"):
+		return CauseClientCertificate, ViaCheck // one that cannot be read, or whose key is of no use
+	case has("Extended Master Secret"):
+		return CauseFIPS, ViaCheck
+	case has("any of the certificate's signature algorithms"):
+		return CauseKeyUnsupported, ViaCheck
 	case has("no cipher suite supported"), has("signature algorithms"), has("no supported elliptic curves"), has("no key exchanges"), has("no ECDHE curve"):
-		return CauseCipher
+		return CauseCipher, ViaCheck
 	case t.sent > 0 && (errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET)):
-		return CauseSilentRejection
+		r := c.rejection(e, false)
+		return r.cause()
 	}
-	return CauseOther
+	return CauseOther, ViaCheck
+}
+
+// causeOfAlert explains what the client sent.
+func (c *conn) causeOfAlert(e *HandshakeError, inClear bool) (cause Cause) {
+	e.Via = ViaAlert
+	switch e.Alert {
+	case alertBadCertificate, alertUnsupported, alertRevoked, alertExpired, alertCertificateOther, alertUnknownCA:
+	case alertInternal:
+		// What OpenSSL sends if the application's own check refuses the
+		// certificate: mosquitto's tools, that of the name.
+		if c.tap.sent == 0 {
+			return CauseOther
+		}
+	case 40, 47, 71: // handshake_failure, illegal_parameter, insufficient_security
+		return CauseCipher
+	case 70: // protocol_version
+		return CauseVersion
+	default:
+		return CauseOther
+	}
+	r := c.rejection(e, inClear)
+	cause, e.Via = r.cause()
+	return cause
+}
+
+// causeOfChain tells why the client's chain was refused.
+func causeOfChain(err error) Cause {
+	var unknown x509.UnknownAuthorityError
+	var invalid x509.CertificateInvalidError
+	switch {
+	case errors.As(err, &unknown):
+		return CauseClientUnknownCA
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		return CauseClientExpired
+	case errors.As(err, &invalid) && invalid.Reason == x509.IncompatibleUsage:
+		return CauseClientPurpose
+	}
+	return CauseClientCertificate
+}
+
+func (c *conn) rejection(e *HandshakeError, inClear bool) *rejection {
+	r := &rejection{
+		alert: e.Alert, inClear: inClear, name: e.ServerName, local: c.localAddr(),
+		chain: chainOf(c.tap.shown), now: time.Now(),
+	}
+	for _, v := range e.Versions {
+		r.tls13 = r.tls13 || v == tls.VersionTLS13
+	}
+	return r
+}
+
+// localAddr is where the connection arrived; invalid if that is no IP address.
+func (c *conn) localAddr() netip.Addr {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.nc == nil {
+		return netip.Addr{}
+	}
+	a, ok := c.nc.LocalAddr().(*net.TCPAddr)
+	if !ok {
+		return netip.Addr{}
+	}
+	return a.AddrPort().Addr().Unmap()
 }
 
 // foreign names what is not TLS by its first bytes.
@@ -314,8 +271,7 @@ func (c *conn) checkPlain(p []byte) error {
 	if len(p) < 2 || p[0] != 22 || p[1] != 3 {
 		return nil
 	}
-	return &HandshakeError{
-		Cause: CauseTLSOnPlain, Addr: c.remote(), Alert: -1, Received: len(p),
-		Err: errors.New("client speaks TLS to a plain listener"),
-	}
+	e := c.failure(errors.New("client speaks TLS to a plain listener"))
+	e.Cause, e.Received = CauseTLSOnPlain, len(p)
+	return e
 }

@@ -7,6 +7,7 @@ type hello struct {
 	serverName  string
 	versions    []uint16 // offered, in the client's order
 	ciphers     []uint16
+	groups      []uint16
 	alpn        []string
 	maxFragment int  // max_fragment_length [RFC 6066, 4]; 0: not given
 	recordLimit int  // record_size_limit [RFC 8449]; 0: not given
@@ -17,6 +18,7 @@ type hello struct {
 const (
 	extServerName        = 0
 	extMaxFragmentLength = 1
+	extSupportedGroups   = 10
 	extALPN              = 16
 	extRecordSizeLimit   = 28
 	extSessionTicket     = 35
@@ -95,6 +97,9 @@ func parseHello(msg []byte) (h hello, ok bool) {
 			if code := e.uint(1); code >= 1 && code <= 4 {
 				h.maxFragment = 256 << code
 			}
+		case extSupportedGroups:
+			list := e.vector(2)
+			h.groups = list.uint16s()
 		case extALPN:
 			list := e.vector(2)
 			for len(list.b) > 0 {
@@ -122,6 +127,7 @@ func parseHello(msg []byte) (h hello, ok bool) {
 	grease := func(v uint16) bool { return v&0x0f0f == 0x0a0a && v>>8 == v&0xff }
 	h.versions = slices.DeleteFunc(h.versions, grease)
 	h.ciphers = slices.DeleteFunc(h.ciphers, grease)
+	h.groups = slices.DeleteFunc(h.groups, grease)
 	return h, true
 }
 

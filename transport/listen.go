@@ -40,11 +40,14 @@ func Listen(cfg Config, certs Certificates, log *slog.Logger) (Listener, error) 
 		if _, ok := certs.(verifier); !ok && cfg.ClientCertificates == Any {
 			return nil, fmt.Errorf("listener %q: nothing to judge client certificates with", cfg.Name)
 		}
+		if err := cfg.Profile.check(); err != nil {
+			return nil, fmt.Errorf("listener %q: %w", cfg.Name, err)
+		}
 		var more []string
 		if cfg.WebSocket {
 			more = []string{alpnHTTP}
 		}
-		g.tls, g.tickets = newProfile(certs, cfg.ClientCertificates, more)
+		g.tls, g.tickets = newProfile(certs, cfg.Profile, cfg.ClientCertificates, more)
 	}
 	// Keep-alive is set on the listening socket and inherited: no system call
 	// per connection.

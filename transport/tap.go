@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"crypto/tls"
 	"errors"
 	"io"
 	"time"
@@ -29,6 +30,7 @@ type tap struct {
 	got     int     // bytes received
 	sent    int     // bytes sent
 	started bool
+	shown   *tls.Certificate // ours, as it was chosen for this client
 }
 
 func (c *conn) tapRead(p []byte) (int, error) {

@@ -96,7 +96,8 @@ func (c *conn) diagnoseUpgrade(err error, got int) *HandshakeError {
 	if errors.As(err, &he) {
 		return he // TLS on a plain listener
 	}
-	e := &HandshakeError{Cause: CauseOther, Upgrade: true, Addr: c.remote(), Alert: -1, Received: got, Err: err}
+	e := c.failure(err)
+	e.Cause, e.Upgrade, e.Received = CauseOther, true, got
 	if c.tls != nil {
 		e.ServerName = c.tls.ConnectionState().ServerName
 	}
@@ -107,9 +108,9 @@ func (c *conn) diagnoseUpgrade(err error, got int) *HandshakeError {
 	case errors.As(err, &refused):
 		e.Cause = upgradeCauses[refused.Cause]
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		e.Cause = CauseTimeout
+		e.Cause, e.Via = CauseTimeout, ViaSilence
 	case got == 0:
-		e.Cause = CauseNothingSent
+		e.Cause, e.Via = CauseNothingSent, ViaSilence
 	}
 	return e
 }
