@@ -87,7 +87,7 @@ func (r *Request) set(c Cond) (text, advice string) {
 	case "retain":
 		r.Retain, ok = v == "yes", v == "yes" || v == "no"
 	case "size":
-		r.Size, ok = bytes(v)
+		r.Size, ok = parseSize(v)
 	case "time":
 		var err error
 		r.Time, err = time.Parse(time.RFC3339, v)

@@ -194,7 +194,7 @@ func (c *conditions) size(cond *Cond, r *Rule, only func(...string) bool) (text,
 	if len(r.Actions) != 1 || r.Actions[0] != auth.Publish {
 		return "size is known of what is published alone", "use it with publish"
 	}
-	n, ok := bytes(cond.Values[0])
+	n, ok := parseSize(cond.Values[0])
 	if !ok || !only("<", "<=", ">", ">=") {
 		return "no size " + quote(cond.Op+cond.Values[0]), "write size<=16KiB or size>1000"
 	}
@@ -215,8 +215,8 @@ func (c *conditions) size(cond *Cond, r *Rule, only func(...string) bool) (text,
 	return "", ""
 }
 
-// bytes reads 16KiB, 4kB, 1MiB or a plain number.
-func bytes(s string) (int, bool) {
+// parseSize reads 16KiB, 4kB, 1MiB or a plain number.
+func parseSize(s string) (int, bool) {
 	digits := strings.TrimRight(s, "kKMiB")
 	unit, ok := map[string]int{"": 1, "B": 1, "kB": 1000, "KiB": 1 << 10, "MB": 1e6, "MiB": 1 << 20}[s[len(digits):]]
 	n, err := strconv.ParseUint(digits, 10, 31)

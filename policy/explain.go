@@ -49,6 +49,7 @@ func (p *Policy) Explain(id Identity, r Request) Explanation {
 		r.Time = p.now()
 	}
 	s := p.subject(&id)
+	s.unlimited = true
 	d := s.check(&r)
 	e.Allowed, e.Rule = d.Allowed, d.Rule
 	asked := actionName(r.Action) + " " + quote(r.Topic)

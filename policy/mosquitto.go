@@ -60,9 +60,9 @@ func (p *aclParser) block(name string, test func(*Identity) bool) *Block {
 	}
 	b := &Block{Groups: []string{name}}
 	p.blocks[name] = b
-	e := &Expr{Attr: nameAttribute, Op: "=", test: test}
+	e := &Expr{test: test}
 	if user, ok := strings.CutPrefix(name, userGroup); ok {
-		e.Values = []string{user}
+		e.Attr, e.Op, e.Values = nameAttribute, "=", []string{user}
 	}
 	p.file.Decls = append(p.file.Decls, &Decl{Group: &Group{name, e}}, &Decl{Policy: b})
 	return b

@@ -97,8 +97,11 @@ func naiveFilter(rule *Rule, id *Identity, r Request) bool {
 }
 
 func naiveMatch(filter, name string) bool {
-	f, n := strings.Split(filter, "/"), strings.Split(name, "/")
-	if strings.HasPrefix(name, "$") && (f[0] == "+" || f[0] == "#") {
+	return levelsMatch(strings.Split(filter, "/"), strings.Split(name, "/"))
+}
+
+func levelsMatch(f, n []string) bool {
+	if strings.HasPrefix(n[0], "$") && (f[0] == "+" || f[0] == "#") {
 		return false
 	}
 	for i := range f {

@@ -75,6 +75,8 @@ type subject struct {
 	values values
 	cache  atomic.Pointer[table]
 
+	unlimited bool // rates are not counted
+
 	mu      sync.Mutex
 	buckets map[*Rule]time.Time // of rules with a rate: when the bucket is full again
 }
@@ -231,6 +233,9 @@ func (o *outcome) decide(s *subject, r *Request) Decision {
 
 // take takes a message from the bucket of a rule with a rate, if one is left.
 func (s *subject) take(r *Rule, now time.Time) bool {
+	if s.unlimited {
+		return true
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.buckets == nil {

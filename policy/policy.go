@@ -23,6 +23,7 @@ type Policy struct {
 	asked   []*group
 	binds   []bind
 	seed    maphash.Seed
+	fine    bool // some rule depends on QoS or retain
 	now     func() time.Time
 	// testOnlyFlip turns one of the evaluator's decisions round, to see that the tests notice.
 	testOnlyFlip operator
@@ -33,6 +34,7 @@ type group struct {
 	name  string
 	order int
 	match func(*Identity) bool
+	rules []*Rule
 	tries [len(actionNames)]*node
 }
 
@@ -79,6 +81,7 @@ func Compile(f *File) (*Policy, error) {
 				return nil, fmt.Errorf("compile policy %s: line %d: a rule that was not parsed", f.Name, r.Pos.Line)
 			}
 			p.rules = append(p.rules, r)
+			p.fine = p.fine || r.when.qos != 0 || r.when.retain != 0
 			for _, name := range d.Policy.Groups {
 				g := p.byName[name]
 				if g == nil {
@@ -118,6 +121,7 @@ func (p *Policy) declare(d *Group) {
 // insert puts a rule into the tries of the actions that it concerns. Who may subscribe may hear what comes; a denial that
 // depends on the QoS of the subscription says nothing of what comes through others.
 func (g *group) insert(r *Rule) {
+	g.rules = append(g.rules, r)
 	for _, a := range r.Actions {
 		g.tries[a].insert(r.levels, r)
 		if a == auth.Subscribe && (r.Allow || r.when.qos == 0) && !slices.Contains(r.Actions, auth.Receive) {

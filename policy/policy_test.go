@@ -130,11 +130,16 @@ func TestContainment(t *testing.T) {
 			all = append(all, n)
 		}
 	}
+	split := make([][]string, len(all))
+	for i, n := range all {
+		split[i] = strings.Split(n, "/")
+	}
 	bits := make([][]uint64, len(filters))
 	for i, f := range filters {
 		bits[i] = make([]uint64, (len(all)+63)/64)
-		for k, n := range all {
-			if naiveMatch(f, n) {
+		levels := strings.Split(f, "/")
+		for k, n := range split {
+			if levelsMatch(levels, n) {
 				bits[i][k/64] |= 1 << (k % 64)
 			}
 		}

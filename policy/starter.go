@@ -25,14 +25,15 @@ policy devices "their own topics, and their certificates" {
 
 policy operators "everything" {
   allow publish, subscribe #
-  allow publish, subscribe $SYS/#
-  allow publish, subscribe $pki/#
+  allow publish, subscribe $pki/renew/#
+  allow publish, subscribe $pki/cacerts/#
+  allow subscribe $SYS/#
 }
 
-assert allow { device = "pump-17" } publish pump-17/temp qos=1
-assert allow { device = "pump-17" } subscribe pump-17/commands/#
-assert deny { device = "pump-17" } publish pump-18/temp
-assert deny { device = "pump-17" } subscribe #
+assert allow { device = pump-17 } publish pump-17/temp qos=1
+assert allow { device = pump-17 } subscribe pump-17/commands/#
+assert deny { device = pump-17 } publish pump-18/temp
+assert deny { device = pump-17 } subscribe #
 assert deny { } subscribe #
-assert allow { user = "alice" kind = operator } subscribe $SYS/#
+assert allow { user = alice kind = operator } subscribe $SYS/#
 `
