@@ -3,7 +3,6 @@ package policy
 import (
 	"fmt"
 	"iter"
-	"slices"
 	"strings"
 
 	"github.com/sealmq/sealmq/auth"
@@ -111,13 +110,11 @@ func derive(fine bool, subjects ...*subject) []Request {
 	seen := map[Request]bool{}
 	var out []Request
 	for _, s := range subjects {
-		for _, g := range s.groups {
-			for _, rule := range g.rules {
-				for r := range s.probes(rule, fine) {
-					if !seen[r] {
-						seen[r] = true
-						out = append(out, r)
-					}
+		for _, sp := range s.spoken() {
+			for r := range sp.requests(fine) {
+				if !seen[r] {
+					seen[r] = true
+					out = append(out, r)
 				}
 			}
 		}
@@ -125,46 +122,107 @@ func derive(fine bool, subjects ...*subject) []Request {
 	return out
 }
 
-// probes are requests that a rule speaks of.
-func (s *subject) probes(rule *Rule, fine bool) iter.Seq[Request] {
+// spoken is what a rule speaks of, with the names of one client in it.
+type spoken struct {
+	rule   *Rule
+	filter string
+}
+
+// maxMeetings bounds how many pairs of rules are looked at for one client.
+const maxMeetings = 10_000
+
+// spoken returns what the subject's rules speak of, and where a denial meets what is allowed.
+func (s *subject) spoken() []spoken {
+	var out, denials []spoken
+	for _, g := range s.groups {
+		for _, r := range g.rules {
+			for i := range max(1, len(s.values.groups)) {
+				f := s.values.expand(r.levels, i)
+				if strings.Contains(f, "${") {
+					break
+				}
+				if out = append(out, spoken{r, f}); !r.Allow {
+					denials = append(denials, spoken{r, f})
+				}
+				if uses(r.levels)&(1<<varGroup) == 0 {
+					break
+				}
+			}
+		}
+	}
+	if all := len(out); len(denials)*all <= maxMeetings {
+		for _, d := range denials {
+			for _, o := range out[:all:all] {
+				if f, ok := meet(d.filter, o.filter); ok && o.rule.Allow && f != o.filter {
+					out = append(out, spoken{o.rule, f})
+				}
+			}
+		}
+	}
+	return out
+}
+
+// meet returns a filter for what two filters have in common.
+func meet(a, b string) (string, bool) {
+	x, y := strings.Split(a, "/"), strings.Split(b, "/")
+	for _, w := range [...][2]string{{a, b}, {b, a}} {
+		if strings.HasPrefix(w[0], "$") && (w[1][0] == '+' || w[1][0] == '#') { // [MQTT-4.7.2-1]
+			return "", false
+		}
+	}
+	var out []string
+	for i := 0; ; i++ {
+		switch {
+		case i < len(x) && x[i] == "#":
+			return strings.Join(append(out, y[i:]...), "/"), len(out)+len(y[i:]) > 0
+		case i < len(y) && y[i] == "#":
+			return strings.Join(append(out, x[i:]...), "/"), len(out)+len(x[i:]) > 0
+		case i == len(x) || i == len(y):
+			return strings.Join(out, "/"), len(x) == len(y)
+		case x[i] == y[i] || y[i] == "+":
+			out = append(out, x[i])
+		case x[i] == "+":
+			out = append(out, y[i])
+		default:
+			return "", false
+		}
+	}
+}
+
+// requests are what a client could ask.
+func (sp *spoken) requests(fine bool) iter.Seq[Request] {
+	sizes, qos, retains := []int{0}, []uint8{0}, []bool{false}
+	if when := &sp.rule.when; when.sized {
+		for _, n := range []int{when.min - 1, when.min, when.max, when.max + 1} {
+			if n > 0 && n <= 1<<31 {
+				sizes = append(sizes, n)
+			}
+		}
+	}
+	if fine {
+		qos, retains = []uint8{0, 1, 2}, []bool{false, true}
+	}
 	return func(yield func(Request) bool) {
-		sizes := []int{0}
-		if rule.when.sized {
-			for _, n := range []int{rule.when.min - 1, rule.when.min, rule.when.max, rule.when.max + 1} {
-				if n > 0 && n <= 1<<31 {
-					sizes = append(sizes, n)
-				}
+		for a := auth.Publish; a <= auth.Receive; a++ {
+			if !sp.rule.concerns(a) {
+				continue
 			}
-		}
-		levels, retains := []uint8{0}, []bool{false}
-		if fine {
-			levels, retains = []uint8{0, 1, 2}, []bool{false, true}
-		}
-		for g := range max(1, len(s.values.groups)) {
-			filter := s.values.expand(rule.levels, g)
-			if strings.Contains(filter, "${") {
-				return
+			topics := []string{sp.filter}
+			if a != auth.Subscribe {
+				topics = examples(sp.filter)
 			}
-			for a := auth.Publish; a <= auth.Receive; a++ {
-				topics := []string{filter}
-				if a != auth.Subscribe {
-					topics = examples(filter)
-				}
-				for _, t := range topics {
-					for _, size := range sizes {
-						for _, qos := range levels {
-							for _, retain := range retains {
-								if rule.concerns(a) && (!retain || a != auth.Subscribe) && (size == 0 || a == auth.Publish) &&
-									!yield(Request{Action: a, Topic: t, QoS: qos, Retain: retain, Size: size}) {
-									return
-								}
+			for _, t := range topics {
+				for _, size := range sizes {
+					for _, q := range qos {
+						for _, retain := range retains {
+							if (retain && a == auth.Subscribe || size > 0 && a != auth.Publish) ||
+								yield(Request{Action: a, Topic: t, QoS: q, Retain: retain, Size: size}) {
+								continue
 							}
+							return
 						}
 					}
 				}
-			}
-			if !slices.ContainsFunc(rule.levels, func(l level) bool { return grouped(l.parts) }) {
-				return
 			}
 		}
 	}

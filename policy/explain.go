@@ -190,7 +190,7 @@ func (s *subject) generalize(r *Request) string {
 	}
 	levels := strings.Split(path, "/")
 	for i, l := range levels {
-		for v := range varClient {
+		for _, v := range [...]variable{varDevice, varUser} {
 			if l != "" && l == s.values.one[v] {
 				levels[i] = "${" + variableNames[v] + "}"
 			}
