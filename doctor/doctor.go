@@ -125,6 +125,7 @@ type Step struct {
 	Reason string          `json:"reason,omitempty"` // the cause more exactly, in a word
 	Text   string          `json:"text"`
 	Fix    string          `json:"fix,omitempty"`
+	Doc    string          `json:"doc,omitempty"`   // E-TLS-nnn: the page about the cause, if it has one
 	Alert  int             `json:"alert,omitempty"` // number of the TLS alert that came, if any
 	Code   int             `json:"code,omitempty"`  // MQTT 5 reason code of a refusal, if any
 }

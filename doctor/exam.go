@@ -40,6 +40,9 @@ type exam struct {
 
 func (e *exam) step(s Step) {
 	r := e.report
+	if x, ok := transport.Explain(s.Cause); ok {
+		s.Doc = x.Code
+	}
 	r.Steps = append(r.Steps, s)
 	if s.Status == Failed && r.OK {
 		r.OK, r.Cause, r.Reason = false, s.Cause, s.Reason

@@ -51,7 +51,6 @@ func lines(r *Report) string {
 	return b.String()
 }
 
-
 // TestCertificates shows a doctor brokers with one fault each.
 func TestCertificates(t *testing.T) {
 	testkit.NoLeaks(t)
