@@ -29,7 +29,11 @@ func (h *home) fleet(t *testing.T, n int) []device {
 	}
 	h.write(t, "fleet.csv", list.String())
 	h.sealmq(t, "device", "import", "fleet.csv")
-	h.sealmq(t, "device", "renew", "--all", "--yes", "--for", "mosquitto", "--out", "fleet")
+	begin := time.Now()
+	out := h.sealmq(t, "device", "renew", "--all", "--yes", "--for", "mosquitto", "--out", "fleet")
+	if took := time.Since(begin); took > 3*time.Second && !strings.Contains(out, fmt.Sprintf(" of %d\n", n)) {
+		t.Errorf("nothing said how far it was, for %v:\n%s", took, out)
+	}
 	all := make([]device, n)
 	for i, id := range ids {
 		all[i] = deviceIn(h.path("fleet", id), id)

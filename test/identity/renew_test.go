@@ -30,6 +30,17 @@ func TestRenewal(t *testing.T) {
 		t.Errorf("device show:\n%s", out)
 	}
 	b.awaitListed(t, old)
+
+	// Who comes with a certificate that has lived two thirds of its life is told so, if it listens.
+	c := forDevice(t, "pump-1")
+	c.NotBefore, c.NotAfter = time.Now().Add(-20*24*time.Hour), time.Now().Add(24*time.Hour)
+	due := b.authority(t, "device").issue(t, c, b.path("due"), pump.ca)
+	subscribe(t, b.tls, due, "pump-1/due", "311", "-t", "$pki/renew/advice").await(t, "$pki/renew/advice {", `"renew_at"`)
+	out := subscribe(t, b.tls, pump, "pump-1/new", "5", "-t", "$pki/renew/advice", "-t", "$pki/cacerts")
+	out.await(t, "$pki/cacerts -----BEGIN CERTIFICATE-----")
+	if text := out.printed(); strings.Contains(text, `"renew_at"`) {
+		t.Errorf("a new certificate is due:\n%s", text)
+	}
 }
 
 // A device that has slept past the end of its certificate renews it where

@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -9,9 +10,6 @@ import (
 	"time"
 
 	"github.com/sealmq/sealmq/control"
-
-	"crypto/tls"
-
 	"github.com/sealmq/sealmq/mqtt"
 )
 

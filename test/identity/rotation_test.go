@@ -39,6 +39,9 @@ func (a *authority) crl(t *testing.T, number int64, revoked ...*x509.Certificate
 // TestRotation swaps the broker's certificate, the accepted CAs and a revocation
 // list every second, sometimes for damaged ones, while clients come and go.
 func TestRotation(t *testing.T) {
+	if !*long {
+		t.Parallel() // it waits more than it works
+	}
 	rate, seconds := size(50, 200), size(8, 60)
 	h := newHome(t, `
 [[listener]]
