@@ -127,10 +127,10 @@ func (e endpoint) flags() []string { return []string{"-h", e.host, "-p", fmt.Spr
 // broker is `sealmq serve` as a process.
 type broker struct {
 	*home
-	tls, enroll endpoint // the listeners of those names
-	published   string   // URL of revocation lists and roots
-	welcome     string   // what it printed when it was ready
-	startup     time.Duration
+	tls, enroll, wss endpoint // the listeners of those names
+	published        string   // URL of revocation lists and roots
+	welcome          string   // what it printed when it was ready
+	startup          time.Duration
 
 	cmd    *exec.Cmd
 	exited chan struct{}
@@ -227,10 +227,13 @@ func (b *broker) addresses(t *testing.T) (listeners int) {
 			b.published = "http://" + l.Address + "/pki/"
 		case "listening":
 			listeners++
-			if l.Listener == "enroll" {
-				b.enroll = endpointOf(t, l.Address)
-			} else {
-				b.tls = endpointOf(t, l.Address)
+			switch at := endpointOf(t, l.Address); l.Listener {
+			case "enroll":
+				b.enroll = at
+			case "wss":
+				b.wss = at
+			default:
+				b.tls = at
 			}
 		}
 	}

@@ -1,9 +1,13 @@
 package identity
 
 import (
+	"bytes"
+	"crypto/tls"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/sealmq/sealmq/mqtt"
 )
 
 // A renewed certificate and the one before are good together until the new one
@@ -70,4 +74,34 @@ func TestRenewalAfterExpiry(t *testing.T) {
 	admitted(t, b.tls, slept)
 
 	b.barred(t, b.enroll, expired("pump-1", "late", 11*24*time.Hour), `"cause":"client_certificate_expired"`)
+}
+
+// A connection ends with the certificate that it was made with.
+func TestLiveUntilExpiry(t *testing.T) {
+	t.Parallel()
+	b := startBroker(t, twoListeners)
+	b.add(t, "pump-1")
+	ca, roots := b.authority(t, "device"), pool(t, b.read(t, "data/ca/root.pem"))
+	for life := 3 * time.Second; ; life *= 3 { // as long as this machine needs to connect
+		c := forDevice(t, "pump-1")
+		c.NotAfter = time.Now().Add(life)
+		d := ca.issue(t, c, b.path("short", life.String()), "")
+		conn, err := connect(b.tls, &tls.Config{RootCAs: roots, Certificates: []tls.Certificate{d.pair(t)}, ServerName: "localhost"}, mqtt.V5, "pump-1")
+		if err != nil {
+			if life > *patience {
+				t.Fatal(err)
+			}
+			continue
+		}
+		conn.SetReadDeadline(time.Now().Add(*patience))
+		end := awaitEnd(conn)
+		if !bytes.HasPrefix(end.disconnect, []byte{0xe0}) {
+			t.Fatalf("the connection ended with % x after %v, want a DISCONNECT", end.disconnect, end.at.Sub(c.NotBefore.Add(time.Hour)))
+		}
+		if early := c.NotAfter.Truncate(time.Second).Sub(end.at); early > 0 {
+			t.Errorf("the connection ended %v before its certificate", early)
+		}
+		t.Logf("the connection ended %v after its certificate", end.at.Sub(c.NotAfter.Truncate(time.Second)).Round(time.Millisecond))
+		return
+	}
 }

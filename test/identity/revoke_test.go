@@ -28,7 +28,12 @@ func TestTakingRights(t *testing.T) {
 	t.Parallel()
 	need(t, "openssl", "curl", "mosquitto_pub", "mosquitto_sub", "stdbuf")
 	needPaho(t)
-	b := startBroker(t, twoListeners)
+	b := startBroker(t, twoListeners+`
+[[listener]]
+name = "wss"
+address = "127.0.0.1:0"
+websocket = true
+`)
 	operator := deviceIn(b.path("data/operator"), "watcher")
 	wills := subscribe(t, b.tls, operator, "watcher", "5", "-t", "wills/#")
 	send := func(d device, payload string) {
@@ -115,6 +120,14 @@ func TestTakingRights(t *testing.T) {
 	live := subscribe(t, b.tls, d, d.id, "5", "-t", "to/mosquitto")
 	b.sealmq(t, "device", "revoke", "mosquitto")
 	live.await(t, "Received DISCONNECT (152)")
+
+	// The same through WebSocket, with our own client.
+	d = b.add(t, "web")
+	web := spawn(t, "", program, append(append([]string{"sub", "--ws", "-d", "-i", d.id, "-t", "to/web"}, b.wss.flags()...), d.flags()...)...)
+	web.await(t, "subscribed to to/web")
+	b.sealmq(t, "device", "revoke", "web")
+	web.await(t, "administrative action (0x98)")
+	web.kill()
 
 	// One certificate of two.
 	first := b.add(t, "twice")

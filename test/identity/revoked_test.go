@@ -3,7 +3,9 @@ package identity
 import (
 	"crypto/tls"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"sync"
 	"testing"
@@ -122,4 +124,68 @@ func version(i int) mqtt.Version {
 		return mqtt.V5
 	}
 	return mqtt.V311
+}
+
+// A device that connects again and again while it is revoked keeps none of its
+// connections, at whatever step the revocation finds them.
+func TestRevokedWhileConnecting(t *testing.T) {
+	t.Parallel()
+	n := size(12, 100)
+	h := newHome(t, twoListeners)
+	h.sealmq(t, "init")
+	all := h.fleet(t, n)
+	b := h.start(t)
+	roots := pool(t, b.read(t, "data/ca/root.pem"))
+	ctl, err := control.Dial(h.path("data"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ctl.Close()
+	connected := 0
+	for i, d := range all {
+		cfg := &tls.Config{RootCAs: roots, Certificates: []tls.Certificate{d.pair(t)}, ServerName: "localhost", ClientSessionCache: tls.NewLRUClientSessionCache(4)}
+		var connecting, living sync.WaitGroup
+		var mu sync.Mutex
+		var open int
+		first := make(chan bool, 4)
+		for j := range 4 {
+			connecting.Go(func() {
+				for k := 0; ; k++ {
+					c, err := connect(b.tls, cfg, version(i+j), fmt.Sprintf("%s/%d-%d", d.id, j, k))
+					if err != nil {
+						if k == 0 {
+							t.Errorf("%s does not get in: %v", d.id, err)
+							first <- false
+						} else if !errors.Is(err, errRefused) && !errors.Is(err, io.EOF) {
+							t.Errorf("%s: %v, want a refusal", d.id, err)
+						}
+						return
+					}
+					mu.Lock()
+					open++
+					mu.Unlock()
+					living.Go(func() { awaitEnd(c) })
+					if k == 0 {
+						first <- true
+					}
+				}
+			})
+		}
+		for range 4 {
+			<-first
+		}
+		if _, err := ctl.Revoke(t.Context(), control.RevokeRequest{Selection: control.Selection{IDs: []string{d.id}}}, nil); err != nil {
+			t.Fatal(err)
+		}
+		connecting.Wait()
+		ended := make(chan struct{})
+		go func() { living.Wait(); close(ended) }()
+		select {
+		case <-ended:
+		case <-time.After(*patience):
+			t.Fatalf("a connection of %s lives %v after the device was revoked", d.id, *patience)
+		}
+		connected += open
+	}
+	t.Logf("%d connections of %d devices ended", connected, n)
 }
