@@ -28,6 +28,9 @@ type Decision struct {
 	Rule *Rule
 }
 
+// Limited reports whether it is only too often: a rule would allow it, but for its rate.
+func (d Decision) Limited() bool { return !d.Allowed && d.Rule != nil && d.Rule.Allow }
+
 // Permissions are what one identity may do. They implement auth.Policy.
 type Permissions struct {
 	id   Identity
@@ -102,13 +105,9 @@ func (s *subject) check(r *Request) Decision {
 	if e == nil {
 		var out outcome
 		s.ask(&q, &out)
-		if out.later == nil {
-			d := out.decide(s, r)
-			s.remember(&q, entry{decision: d})
-			return d
-		}
-		s.remember(&q, entry{later: &out})
-		return out.decide(s, r)
+		d := out.decide(s, r)
+		s.remember(&q, &out, d)
+		return d
 	}
 	if e.later == nil {
 		return e.decision
@@ -297,7 +296,7 @@ func (s *subject) cached(q *question) *entry {
 
 // remember puts an answer into the cache. When that is full, one in eight replaces another: a flood of topics costs no
 // memory, and what is asked often finds its place.
-func (s *subject) remember(q *question, e entry) {
+func (s *subject) remember(q *question, out *outcome, d Decision) {
 	if len(q.topic) > maxTopic {
 		return
 	}
@@ -321,9 +320,13 @@ func (s *subject) remember(q *question, e entry) {
 	case t.lost.Add(1)%8 != 0:
 		return
 	}
-	e.q = *q
+	e := &entry{q: *q, decision: d}
 	e.q.topic = strings.Clone(q.topic)
-	t.slots[i].Store(&e)
+	if out.later != nil {
+		kept := *out
+		e.later = &kept
+	}
+	t.slots[i].Store(e)
 }
 
 // grow replaces a table by one of four times its size.

@@ -220,7 +220,7 @@ func TestRate(t *testing.T) {
 			t.Fatalf("message %d of 3 is too many", i+1)
 		}
 	}
-	if d := perms.Check(Request{Action: auth.Publish, Topic: "a"}); d.Allowed || d.Rule == nil {
+	if d := perms.Check(Request{Action: auth.Publish, Topic: "a"}); !d.Limited() {
 		t.Fatalf("the fourth message in no time: %+v", d)
 	}
 	now = now.Add(334 * time.Millisecond)
