@@ -25,26 +25,10 @@ func (p *parser) assert(at Pos) (*Assert, bool) {
 	if !p.sign("{", advice) {
 		return nil, false
 	}
-	var places []Pos
-	for {
-		t := p.next()
-		if t.kind == tokSign && t.text == "}" {
-			break
-		}
-		if t.kind == tokWord && t.text == "and" && len(a.Identity) > 0 {
-			continue
-		}
-		if t.kind != tokWord {
-			p.unexpected(t, "an attribute or }", advice)
-			return nil, false
-		}
-		c, ok := p.cond(t)
-		if !ok {
-			return nil, false
-		}
-		a.Identity, places = append(a.Identity, c), append(places, t.pos)
-	}
 	var ok bool
+	if a.id, a.Identity, ok = p.identity(token{kind: tokSign, text: "}"}); !ok {
+		return nil, false
+	}
 	if a.Request.Action, ok = p.action(); !ok {
 		return nil, false
 	}
@@ -56,7 +40,8 @@ func (p *parser) assert(at Pos) (*Assert, bool) {
 	if text := validRequest(&a.Request); text != "" {
 		p.errs.add(p.file.Name, t.pos, "write the topic as a client would", "%s", text)
 	}
-	if places, ok = p.conds(&a.with); !ok {
+	places, ok := p.conds(&a.with)
+	if !ok {
 		return nil, false
 	}
 	for i, c := range a.with {
@@ -64,11 +49,49 @@ func (p *parser) assert(at Pos) (*Assert, bool) {
 			p.errs.add(p.file.Name, places[i], advice, "%s", text)
 		}
 	}
-	var text string
-	if a.id, text = identityOf(a.Identity); text != "" {
-		p.errs.add(p.file.Name, at, "there are "+attributeNames, "%s", text)
-	}
 	return a, true
+}
+
+// identity reads attributes up to end, which is } or nothing, and makes an identity of them.
+func (p *parser) identity(end token) (id Identity, attrs []Cond, ok bool) {
+	const advice = "write device = pump-17 groups = [sensors]"
+	var places []Pos
+	for {
+		t := p.next()
+		if t.kind == end.kind && t.text == end.text {
+			break
+		}
+		if t.kind != tokWord {
+			p.unexpected(t, "an attribute", advice)
+			return id, nil, false
+		}
+		if t.text == "and" && len(attrs) > 0 {
+			continue
+		}
+		c, ok := p.cond(t)
+		if !ok {
+			return id, nil, false
+		}
+		attrs, places = append(attrs, c), append(places, t.pos)
+	}
+	for i, c := range attrs {
+		if text := id.set(c); text != "" {
+			p.errs.add(p.file.Name, places[i], "there are "+attributeNames, "%s", text)
+		}
+	}
+	return id, attrs, true
+}
+
+// ParseIdentity reads a client as an assertion has it in its braces: device = pump-17 cert.ou = sensors. Who has a device
+// or user name is authenticated, and a device is bound to its name. The error is Errors.
+func ParseIdentity(text string) (Identity, error) {
+	p := &parser{file: &File{Name: "client"}}
+	if !p.acceptable([]byte(text)) {
+		return Identity{}, p.errs.err()
+	}
+	p.lexer = newLexer(text)
+	id, _, _ := p.identity(token{})
+	return id, p.errs.err()
 }
 
 // set applies one of qos, retain, size and time of an assertion.
@@ -118,77 +141,74 @@ func validRequest(r *Request) string {
 	return ""
 }
 
-// identityOf makes an identity of its attributes. Who has a device or user name is authenticated, and a device is bound to
-// its name.
-func identityOf(attrs []Cond) (id Identity, text string) {
-	for _, c := range attrs {
-		v := c.Values[0]
-		if c.Op != "=" && c.Op != "has" {
-			return id, "an assertion's client has a value, not a comparison, for " + c.Key
-		}
-		switch c.Key {
-		case "device":
-			id.Name, id.Kind, id.Method = v, "device", "certificate"
-			id.ClientID, id.Proven = v, true
-		case "user":
-			id.Name, id.Method = v, "password"
-		case "kind":
-			id.Kind = v
-		case "method":
-			id.Method = v
-		case "client_id":
-			id.ClientID = v
-		case "groups":
-			id.Groups = c.Values
-		case "cert.cn":
-			id.Cert.CN = v
-		case "cert.issuer":
-			id.Cert.Issuer = v
-		case "cert.ou":
-			id.Cert.OU = c.Values
-		case "cert.o":
-			id.Cert.O = c.Values
-		case "cert.uri":
-			id.Cert.URI = c.Values
-		case "cert.dns":
-			id.Cert.DNS = c.Values
-		case "cert.serial":
-			id.Cert.Serial = v
-		case "cert.fingerprint":
-			id.Cert.Fingerprint = v
-		case "listener":
-			id.Listener = v
-		case "transport":
-			id.Transport = v
-		case "tls":
-			rank := indexOf(tlsVersions[:], v)
-			if rank < 0 {
-				return id, "no TLS version " + quote(v)
-			}
-			if rank > 0 {
-				id.TLS = tls.VersionTLS10 + uint16(rank-1)
-			}
-		case "address":
-			a, err := netip.ParseAddr(v)
-			if err != nil {
-				return id, "no address " + quote(v)
-			}
-			id.Address = a.Unmap().WithZone("")
-		default:
-			claim, ok := strings.CutPrefix(c.Key, "jwt.")
-			if !ok || claim == "" {
-				return id, "no attribute " + quote(c.Key)
-			}
-			if id.Claims == nil {
-				id.Claims = map[string][]string{}
-			}
-			id.Claims[claim] = c.Values
-		}
-		if len(c.Values) > 1 && !multiple(c.Key) {
-			return id, c.Key + " has one value"
-		}
+// set gives the identity an attribute, or tells what is wrong with it.
+func (id *Identity) set(c Cond) (text string) {
+	v := c.Values[0]
+	if c.Op != "=" && c.Op != "has" {
+		return "an assertion's client has a value, not a comparison, for " + c.Key
 	}
-	return id, ""
+	switch c.Key {
+	case "device":
+		id.Name, id.Kind, id.Method = v, "device", "certificate"
+		id.ClientID, id.Proven = v, true
+	case "user":
+		id.Name, id.Method = v, "password"
+	case "kind":
+		id.Kind = v
+	case "method":
+		id.Method = v
+	case "client_id":
+		id.ClientID = v
+	case "groups":
+		id.Groups = c.Values
+	case "cert.cn":
+		id.Cert.CN = v
+	case "cert.issuer":
+		id.Cert.Issuer = v
+	case "cert.ou":
+		id.Cert.OU = c.Values
+	case "cert.o":
+		id.Cert.O = c.Values
+	case "cert.uri":
+		id.Cert.URI = c.Values
+	case "cert.dns":
+		id.Cert.DNS = c.Values
+	case "cert.serial":
+		id.Cert.Serial = v
+	case "cert.fingerprint":
+		id.Cert.Fingerprint = v
+	case "listener":
+		id.Listener = v
+	case "transport":
+		id.Transport = v
+	case "tls":
+		rank := indexOf(tlsVersions[:], v)
+		if rank < 0 {
+			return "no TLS version " + quote(v)
+		}
+		if rank > 0 {
+			id.TLS = tls.VersionTLS10 + uint16(rank-1)
+		}
+	case "address":
+		a, err := netip.ParseAddr(v)
+		if err != nil {
+			return "no address " + quote(v)
+		}
+		id.Address = a.Unmap().WithZone("")
+	default:
+		claim, ok := strings.CutPrefix(c.Key, "jwt.")
+		if !ok || claim == "" {
+			return "no attribute " + quote(c.Key)
+		}
+		if id.Claims == nil {
+			id.Claims = map[string][]string{}
+		}
+		id.Claims[claim] = c.Values
+	}
+	if len(c.Values) > 1 && !multiple(c.Key) {
+		return c.Key + " has one value"
+	}
+	return ""
 }
 
 // multiple reports whether an attribute can have several values.

@@ -220,7 +220,7 @@ func parseSize(s string) (int, bool) {
 	digits := strings.TrimRight(s, "kKMiB")
 	unit, ok := map[string]int{"": 1, "B": 1, "kB": 1000, "KiB": 1 << 10, "MB": 1e6, "MiB": 1 << 20}[s[len(digits):]]
 	n, err := strconv.ParseUint(digits, 10, 31)
-	if err != nil || !ok || n > 1<<31/uint64(unit) {
+	if err != nil || !ok || n > math.MaxInt32/uint64(unit) {
 		return 0, false
 	}
 	return int(n) * unit, true

@@ -3,6 +3,7 @@ package policy
 import (
 	"fmt"
 	"iter"
+	"math"
 	"strings"
 
 	"github.com/sealmq/sealmq/auth"
@@ -194,7 +195,7 @@ func (sp *spoken) requests(fine bool) iter.Seq[Request] {
 	sizes, qos, retains := []int{0}, []uint8{0}, []bool{false}
 	if when := &sp.rule.when; when.sized {
 		for _, n := range []int{when.min - 1, when.min, when.max, when.max + 1} {
-			if n > 0 && n <= 1<<31 {
+			if n > 0 && n < math.MaxInt32 {
 				sizes = append(sizes, n)
 			}
 		}

@@ -1,6 +1,8 @@
 package policy
 
 import (
+	"crypto/tls"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -82,6 +84,22 @@ assert allow { user = alice address = 10.0.0.1 tls = 1.3 transport = ws jwt.a = 
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
+	}
+}
+
+func TestParseIdentity(t *testing.T) {
+	id, err := ParseIdentity(`device = pump-17 cert.ou = [sensors, "a b"] and tls = 1.3 client_id = pump-17/x`)
+	want := Identity{Name: "pump-17", Kind: "device", Method: "certificate", ClientID: "pump-17/x", Proven: true, Cert: Cert{OU: []string{"sensors", "a b"}}, TLS: tls.VersionTLS13}
+	if diff := cmp.Diff(want, id, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" || err != nil {
+		t.Error(err, diff)
+	}
+	for _, text := range []string{"device", "device =", "device = x }", "colour = red", "and", "\x00"} {
+		if _, err := ParseIdentity(text); err == nil {
+			t.Errorf("%q is a client", text)
+		}
+	}
+	if id, err := ParseIdentity(""); err != nil || id.Name != "" {
+		t.Errorf("nobody: %v, %v", id, err)
 	}
 }
 
