@@ -132,9 +132,10 @@ type broker struct {
 	welcome          string   // what it printed when it was ready
 	startup          time.Duration
 
-	cmd    *exec.Cmd
-	exited chan struct{}
-	meant  []string // words of errors that a test provokes
+	cmd     *exec.Cmd
+	exited  chan struct{}
+	crashed bool     // by crash
+	meant   []string // words of errors that a test provokes
 
 	mu  sync.Mutex
 	log bytes.Buffer
@@ -249,8 +250,18 @@ func endpointOf(t *testing.T, address string) endpoint {
 	return endpoint{"127.0.0.1", a.Port}
 }
 
-// stop ends the broker orderly.
+// crash ends the broker as a power cut would.
+func (b *broker) crash() {
+	b.crashed = true
+	b.cmd.Process.Kill()
+	<-b.exited
+}
+
+// stop ends the broker orderly, unless it has crashed.
 func (b *broker) stop(t *testing.T) {
+	if b.crashed {
+		return
+	}
 	b.cmd.Process.Signal(syscall.SIGTERM)
 	stuck := time.AfterFunc(*patience, func() { b.cmd.Process.Kill() })
 	defer stuck.Stop()

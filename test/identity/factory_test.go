@@ -51,6 +51,12 @@ func TestFactory(t *testing.T) {
 	}
 	b.sealmq(t, "device", "enable", "acme-pump-1")
 	admitted(t, b.tls, pump)
+	watch := subscribe(t, b.tls, pump, "acme-pump-1", "5", "-t", "to/acme-pump-1")
+	b.sealmq(t, "device", "disable", "acme-pump-1")
+	watch.await(t, "Received DISCONNECT (152)")
+	b.barred(t, b.tls, pump, "disabled")
+	b.sealmq(t, "device", "enable", "acme-pump-1")
+	admitted(t, b.tls, pump)
 	thief := made("thief", "pump-1")
 	thief.id = "acme-pump-1"
 	b.barred(t, b.tls, thief)

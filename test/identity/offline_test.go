@@ -61,12 +61,17 @@ func TestOffline(t *testing.T) {
 	b.write(t, "lamp-2/cert.pem", r.Certificate)
 	admitted(t, b.tls, lamp)
 
-	// The root is replaced while the broker is down, and the broker has only the new one.
+	// The root is replaced while the broker is down; in between, devices of both get in, and to who knows the old one alone.
 	b.stop(t)
 	h.sealmq(t, "ca", "announce")
 	h.sealmq(t, "ca", "switch")
 	late := h.add(t, "late")
 	b.refuses(t, "new root", "ca", "retire")
+	b = h.start(t)
+	admitted(t, b.tls, deviceIn(h.path("signed"), "signed"))
+	admitted(t, b.tls, late)
+	b.barred(t, b.tls, gone, `"cause":"client_certificate_revoked"`)
+	b.stop(t)
 	b.sealmq(t, "ca", "retire", "--force")
 	b = h.start(t)
 	admitted(t, b.tls, late)
