@@ -32,6 +32,7 @@ const (
 	CauseRejectsCert     Cause = "client_rejects_broker"       // the client does not say why, and nothing is wrong here
 	CauseClockOrExpired  Cause = "client_says_expired"         // our chain is not known here
 	CauseSilentRejection Cause = "client_left_after_flight"    // closed without an alert after our certificate
+	CauseLeft            Cause = "client_left_after_handshake" // closed without an alert or a byte, once all was agreed
 	CauseVersion         Cause = "tls_version"                 // no common TLS version
 	CauseTLS12Excluded   Cause = "tls12_excluded"              // TLS 1.2, which the profile leaves out
 	CauseCipher          Cause = "no_common_cipher"            // no common suite, group or signature algorithm
@@ -48,6 +49,9 @@ const (
 	CauseTooLong     Cause = "handshake_too_long" // over 32 KiB
 	CauseClosed      Cause = "closed"             // closed on this side
 	CauseOther       Cause = "other"
+
+	// After the handshake.
+	CauseRecordTooBig Cause = "record_too_big" // reset when the first large record came
 
 	// The broker refuses the client's certificate.
 	CauseNoClientCert      Cause = "client_certificate_absent"  // no certificate came

@@ -86,7 +86,7 @@ func (c *conn) begin(h Handler) bool {
 	c.mu.Lock()
 	ok := c.closing.Load() == open
 	if ok {
-		c.running = true
+		c.running, c.was = true, nil
 		c.nc.SetDeadline(noDeadline)
 		c.g.add()
 	}
@@ -126,6 +126,7 @@ func (c *conn) tell(err error) (state uint32) {
 		state = lingering
 	}
 	c.mu.Unlock()
+	err = c.explainLoss(err)
 	c.hmu.Lock()
 	h := c.h
 	c.ended, c.h = true, nil

@@ -26,6 +26,7 @@ type conn struct {
 	io  link
 	h   Handler
 	tap *tap       // until the handshake is over
+	was *tap       // what it saw, until the first byte after the handshake
 	ws  *webSocket // not nil: the stream is carried in frames
 
 	in     []byte // read from the kernel, not yet taken by tls
@@ -37,6 +38,7 @@ type conn struct {
 	live   bool   // reads come from in and never block
 
 	closing atomic.Uint32 // open, lingering or closed; set under mu
+	large   atomic.Uint32 // noLarge, sentLarge or tookLarge
 	backlog atomic.Int64  // q.size, for readers without mu
 
 	mu       sync.Mutex
@@ -116,7 +118,11 @@ func (c *conn) Read(p []byte) (int, error) {
 
 func (c *conn) readStream(p []byte) (int, error) {
 	if c.tls != nil {
-		return c.tls.Read(p)
+		n, err := c.tls.Read(p)
+		if c.was != nil {
+			err = c.firstBytes(n, err)
+		}
+		return n, err
 	}
 	return (*sock)(c).Read(p)
 }
@@ -187,6 +193,9 @@ func (c *conn) writeStream(p []byte) error {
 		return c.send(p)
 	}
 	limit := int(c.cap)
+	if min(len(p), limit) > smallRecord && c.large.Load() == noLarge {
+		c.large.Store(sentLarge)
+	}
 	if len(p) <= limit {
 		_, err := c.tls.Write(p)
 		return err

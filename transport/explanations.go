@@ -8,7 +8,7 @@ var explanations = []explanation{
 		1, CauseRejectsCA,
 		"the client does not know the broker's CA; a system's list of CAs does not have it",
 		"install this broker's ca.pem on the client: sealmq device add ID writes it beside the device's certificate",
-		"The client sent alert 48, unknown CA. Clients that give no reason are counted as `client_rejects_broker` (Go, GnuTLS) or `client_left_after_flight` (Node.js, BearSSL).",
+		"The client sent alert 48, unknown CA. Clients that give no reason are counted as `client_rejects_broker` (Go, GnuTLS), `client_left_after_flight` or `client_left_after_handshake` (Node.js, BearSSL).",
 		"OpenSSL `unable to get local issuer certificate` · Python `CERTIFICATE_VERIFY_FAILED` · mosquitto `A TLS error occurred` · Node.js `UNABLE_TO_VERIFY_LEAF_SIGNATURE` · Go `certificate signed by unknown authority` · Mbed TLS `-0x2700`, flag 0x8 · BearSSL 62 · wolfSSL -188",
 	},
 	{
@@ -57,14 +57,14 @@ var explanations = []explanation{
 		8, CauseClock,
 		"the client says that the broker's certificate is not valid at this time, but it is: the client's clock is wrong",
 		"set the client's clock before it connects (SNTP; configTime() on an ESP), and make sure that the network lets NTP through",
-		"The client sent alert 45 (expired), or 46 (Mbed TLS), or in TLS 1.3 an alert 42 in the clear, which OpenSSL sends for a date in the future. The broker's chain is valid by the broker's clock. A clock that is wrong on both sides looks the same.",
+		"The client sent alert 45 (expired), or 46 (Mbed TLS), or in TLS 1.3 an alert 42 in the clear, which OpenSSL sends for a date in the future. In TLS 1.2 alert 42 may mean anything: `client_rejects_broker`. The broker's chain is valid by the broker's clock. A clock that is wrong on both sides looks the same.",
 		"OpenSSL `certificate is not yet valid` · Node.js `CERT_NOT_YET_VALID` · Go `certificate has expired or is not yet valid` · Mbed TLS flag 0x200 · BearSSL 54, or 53 without any clock · wolfSSL -150",
 	},
 	{
 		9, CauseChainIncomplete,
 		"the client does not know the broker's issuer, and the broker sends no intermediate CA",
 		"name the file with the whole chain as certificate, leaf first (fullchain.pem, not cert.pem)",
-		"The client sent alert 48, and the broker's certificate names a place to get its issuer from, which the broker does not send.",
+		"The client refused the broker's certificate, which names a place to get its issuer from; the broker does not send that issuer.",
 		"OpenSSL `unable to get local issuer certificate` · Node.js `UNABLE_TO_VERIFY_LEAF_SIGNATURE` · Go `certificate signed by unknown authority` · Mbed TLS flag 0x8 · BearSSL 62 · wolfSSL -188",
 	},
 	{
@@ -201,6 +201,13 @@ var explanations = []explanation{
 		"OpenSSL `key values mismatch` · Node.js `ERR_OSSL_X509_KEY_VALUES_MISMATCH` · Go `private key does not match public key`",
 	},
 	{
+		29, CauseRecordTooBig,
+		"the connection was reset when the first large message came: probably the client's receive buffer is too small",
+		"set profile = \"constrained\" or max_record = 512 on the listener, or give the client a larger buffer",
+		"A TLS record of more than 512 bytes was sent for the first time, to a client that speaks TLS 1.2 and had announced no smaller size, and the next that came was a reset. Any other reset at that moment looks the same.",
+		"Mbed TLS `-0x7200` · BearSSL 6, `TOO_LARGE`",
+	},
+	{
 		30, CauseTimeout,
 		"the handshake did not end in time",
 		"check the network, or raise handshake_timeout for a slow device",
@@ -332,6 +339,13 @@ var explanations = []explanation{
 		"have the certificate issued anew: sealmq cert renew",
 		"The client sent alert 44: it has a revocation list, or an answer by OCSP, that names the certificate.",
 		"OpenSSL `certificate revoked`",
+	},
+	{
+		49, CauseLeft,
+		"the client left without a word when the handshake was over: wrong CA or name, or it had nothing to say",
+		"check the client's CA file and the host name it uses",
+		"The client showed a certificate, agreed to everything, and left before it sent a byte. Node.js judges the broker's certificate that late. The broker finds nothing wrong with it.",
+		"Node.js `UNABLE_TO_VERIFY_LEAF_SIGNATURE` and others",
 	},
 	{
 		51, CauseMQTTOnWebSocket,

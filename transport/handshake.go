@@ -51,6 +51,7 @@ func (c *conn) shake(ctx context.Context) error {
 		return e
 	}
 	t := c.tap
+	c.was = t
 	c.mu.Lock()
 	c.cap = uint16(t.hello.recordCap(int(c.cap)))
 	// What the tap still holds belongs to tls.
@@ -106,11 +107,49 @@ func (c *conn) diagnose(err error) *HandshakeError {
 		e.Alert = remoteAlert(err)
 	}
 	e.Cause, e.Via = c.causeOf(e, err, inClear)
+	e.nameAlert()
+	e.Hint = e.exactHint(c.localAddr())
+	return e
+}
+
+// nameAlert replaces what crypto/tls says, which calls an alert in the clear a
+// bad record.
+func (e *HandshakeError) nameAlert() {
 	if e.Alert >= 0 {
-		// crypto/tls calls an alert in the clear a bad record.
 		name := strings.TrimPrefix(tls.AlertError(e.Alert).Error(), "tls: ")
 		e.Err = fmt.Errorf("client sent alert %d: %s", e.Alert, name)
 	}
+}
+
+// firstBytes takes the result of a Read until something has come. A client may
+// judge the broker's certificate only when its handshake is over: Node.js does,
+// and leaves without an alert. One that has shown no certificate and left may
+// be a health check, and is left alone.
+func (c *conn) firstBytes(n int, err error) error {
+	if n > 0 || err == nil {
+		c.was = nil
+		return err
+	}
+	alert := remoteAlert(err)
+	left := errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET)
+	e := c.failure(err)
+	e.Certificate = c.presented(err)
+	if c.closing.Load() != open || alert < 0 && (!left || e.Certificate == nil) {
+		return err
+	}
+	t := c.was
+	c.was = nil
+	t.describe(e)
+	e.Alert = alert
+	if alert < 0 {
+		r := c.rejection(t, e, false)
+		if e.Cause, e.Via = r.cause(); e.Cause == CauseSilentRejection {
+			e.Cause = CauseLeft
+		}
+	} else {
+		e.Cause = c.causeOfAlert(t, e, false)
+	}
+	e.nameAlert()
 	e.Hint = e.exactHint(c.localAddr())
 	return e
 }
@@ -138,7 +177,7 @@ func (c *conn) causeOf(e *HandshakeError, err error, inClear bool) (Cause, Via) 
 	case errors.Is(err, errHandshakeTooLong):
 		return CauseTooLong, ViaCheck
 	case e.Alert >= 0:
-		return c.causeOfAlert(e, inClear), e.Via
+		return c.causeOfAlert(t, e, inClear), e.Via
 	case len(t.first) > 0 && t.first[0] != 22:
 		return foreign(t.first), ViaCheck
 	case errors.Is(err, os.ErrDeadlineExceeded):
@@ -167,21 +206,21 @@ func (c *conn) causeOf(e *HandshakeError, err error, inClear bool) (Cause, Via) 
 	case has("no cipher suite supported"), has("signature algorithms"), has("no supported elliptic curves"), has("no key exchanges"), has("no ECDHE curve"):
 		return CauseCipher, ViaCheck
 	case t.sent > 0 && (errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET)):
-		r := c.rejection(e, false)
+		r := c.rejection(t, e, false)
 		return r.cause()
 	}
 	return CauseOther, ViaCheck
 }
 
 // causeOfAlert explains what the client sent.
-func (c *conn) causeOfAlert(e *HandshakeError, inClear bool) (cause Cause) {
+func (c *conn) causeOfAlert(t *tap, e *HandshakeError, inClear bool) (cause Cause) {
 	e.Via = ViaAlert
 	switch e.Alert {
 	case alertBadCertificate, alertUnsupported, alertRevoked, alertExpired, alertCertificateOther, alertUnknownCA:
 	case alertInternal:
 		// What OpenSSL sends if the application's own check refuses the
 		// certificate: mosquitto's tools, that of the name.
-		if c.tap.sent == 0 {
+		if t.sent == 0 {
 			return CauseOther
 		}
 	case 40, 47, 71: // handshake_failure, illegal_parameter, insufficient_security
@@ -191,7 +230,7 @@ func (c *conn) causeOfAlert(e *HandshakeError, inClear bool) (cause Cause) {
 	default:
 		return CauseOther
 	}
-	r := c.rejection(e, inClear)
+	r := c.rejection(t, e, inClear)
 	cause, e.Via = r.cause()
 	return cause
 }
@@ -211,14 +250,15 @@ func causeOfChain(err error) Cause {
 	return CauseClientCertificate
 }
 
-func (c *conn) rejection(e *HandshakeError, inClear bool) *rejection {
+func (c *conn) rejection(t *tap, e *HandshakeError, inClear bool) *rejection {
 	r := &rejection{
-		alert: e.Alert, inClear: inClear, name: e.ServerName, local: c.localAddr(),
-		chain: chainOf(c.tap.shown), now: time.Now(),
+		alert: e.Alert, name: e.ServerName, local: c.localAddr(),
+		chain: chainOf(t.shown), now: time.Now(),
 	}
 	for _, v := range e.Versions {
 		r.tls13 = r.tls13 || v == tls.VersionTLS13
 	}
+	r.openssl = inClear && r.tls13 // in TLS 1.2 all are in the clear
 	return r
 }
 

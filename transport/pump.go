@@ -105,6 +105,9 @@ func (c *conn) deliver(p []byte) (over bool, err error) {
 	if c.closing.Load() != open {
 		return true, nil
 	}
+	if c.large.Load() == sentLarge {
+		c.large.Store(tookLarge)
+	}
 	if c.ws != nil {
 		return c.deliverFrames(p)
 	}

@@ -15,8 +15,8 @@ import (
 // rejection is what is known when a client has refused the broker's certificate.
 type rejection struct {
 	alert   int                 // that the client sent; -1: it just left
-	inClear bool                // the alert was not encrypted, in TLS 1.3: OpenSSL
 	tls13   bool                // the client offers it
+	openssl bool                // the alert was not encrypted although TLS 1.3 is spoken
 	name    string              // that the client asked for
 	local   netip.Addr          // where the connection arrived; may be invalid
 	chain   []*x509.Certificate // that the broker showed; nil if it is not known
@@ -52,7 +52,7 @@ func (r *rejection) cause() (Cause, Via) {
 	case alertUnsupported:
 		found = r.fault(r.purpose, r.weakKey, r.sha1, r.constraints)
 	default:
-		found = r.fault(r.dates, r.notCA, r.purpose, r.sha1, r.weakKey, r.noNames, r.names, r.constraints, r.selfSigned)
+		found = r.fault(r.dates, r.notCA, r.purpose, r.sha1, r.weakKey, r.noNames, r.names, r.constraints, r.selfSigned, r.incomplete)
 	}
 	if found != "" {
 		return found, ViaCheck
@@ -62,9 +62,9 @@ func (r *rejection) cause() (Cause, Via) {
 		return CauseRejectsCA, ViaAlert
 	case r.alert == alertExpired,
 		// Mbed TLS says so of a date in the future.
-		r.alert == alertCertificateOther && !r.inClear,
+		r.alert == alertCertificateOther && !r.openssl,
 		// OpenSSL, too, with an alert that it otherwise has for what was ruled out above.
-		r.alert == alertBadCertificate && r.inClear:
+		r.alert == alertBadCertificate && r.openssl:
 		return CauseClock, ViaAlert
 	case r.alert < 0:
 		return CauseSilentRejection, ViaSilence
@@ -165,7 +165,8 @@ func (r *rejection) selfSigned() Cause {
 	return ""
 }
 
-// incomplete: only an intermediate CA is to be got somewhere.
+// incomplete: no CA is sent, and one is to be got somewhere, as those below a
+// root are.
 func (r *rejection) incomplete() Cause {
 	if c := r.leaf(); len(r.chain) == 1 && len(c.IssuingCertificateURL) > 0 {
 		return CauseChainIncomplete
