@@ -89,9 +89,10 @@ func (g *Gate) Ban(p netip.Prefix, d time.Duration, note string) (Ban, error) {
 	}
 	g.manual.mu.Lock()
 	defer g.manual.mu.Unlock()
-	g.manual.changed(now)
 	if _, ok := g.manual.bans[p]; !ok && len(g.manual.bans) >= mostManual {
-		return Ban{}, fmt.Errorf("ban %v: %w", p, ErrTooMany)
+		if g.manual.changed(now); len(g.manual.bans) >= mostManual {
+			return Ban{}, fmt.Errorf("ban %v: %w", p, ErrTooMany)
+		}
 	}
 	g.manual.bans[p] = b
 	g.manual.changed(now)
@@ -186,6 +187,27 @@ func (g *Gate) List() []Ban {
 	})
 	sortBans(bans)
 	return bans
+}
+
+// inForce counts the bans in force.
+func (g *Gate) inForce() (n int) {
+	now := g.now()
+	g.manual.mu.Lock()
+	for _, b := range g.manual.bans {
+		if b.until > now {
+			n++
+		}
+	}
+	g.manual.mu.Unlock()
+	count := func(b *ban) bool {
+		if b.until > now {
+			n++
+		}
+		return true
+	}
+	g.failed.each(func(_ key, e *record) bool { return count(&e.ban) })
+	g.failedNets.each(func(_ key, e *network) bool { return count(&e.ban) })
+	return n
 }
 
 // Covering returns the bans in force that keep an address out, as List does.

@@ -71,7 +71,7 @@ type Config struct {
 
 	// BanAfter is how many failures within `ban_window` ban an address for a time. Wrong credentials, unknown CAs and
 	// garbage count; what is mostly a mistake, such as an expired certificate, counts little or not. Each client that is
-	// connected from the address allows one failure more. 0 bans nobody but by hand.
+	// connected from the address allows one more. 0 bans nobody but by hand.
 	BanAfter int `toml:"ban_after" default:"20" min:"0" max:"100000" none:"-1"`
 
 	// BanWindow is the time after which that many failures are forgotten.
@@ -87,9 +87,9 @@ type Config struct {
 	// whole network is; not while as many of its addresses have clients that connected meanwhile. 0 bans no networks.
 	BanNetworkAfter int `toml:"ban_network_after" default:"8" min:"0" max:"128" none:"-1"`
 
-	// TrackedAddresses is how many addresses are remembered at most, about 50 bytes each. Connections from more of them
-	// count for their network and in total.
-	TrackedAddresses int `toml:"tracked_addresses" default:"1000000" min:"1000" max:"100000000"`
+	// TrackedAddresses is how many addresses are remembered, at up to 100 bytes each, and a quarter as many networks. Most
+	// connections from more of them count for their network and in total.
+	TrackedAddresses int `toml:"tracked_addresses" default:"500000" min:"1000" max:"100000000"`
 
 	// MemoryLimit is the memory of which 80 % make the server refuse strangers, and more refuse more. 0 takes GOMEMLIMIT,
 	// and without that there is no such limit.
@@ -117,7 +117,7 @@ func (c *Config) bounds() []bound {
 		{"total_connects", &c.TotalConnects, 10_000, 0, most},
 		{"ban_after", &c.BanAfter, 20, 0, 100_000},
 		{"ban_network_after", &c.BanNetworkAfter, 8, 0, 128},
-		{"tracked_addresses", &c.TrackedAddresses, 1_000_000, 1000, most},
+		{"tracked_addresses", &c.TrackedAddresses, 500_000, 1000, most},
 	}
 }
 
@@ -241,7 +241,7 @@ type rules struct {
 	tracked                 int
 
 	banAfter, banNetworkAfter int
-	failure                   int64 // ns that a failure stays on record
+	failure                   int64 // ns that a success pays for
 	window                    int64
 	banTime, banLongest       int64
 }

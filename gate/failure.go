@@ -130,8 +130,9 @@ func (g *Gate) fail(r *rules, src source, now int64, cause int, clients int64) i
 	if e.until > now {
 		return 0
 	}
-	e.clean = max(e.clean, now) + r.failure*int64(causes[cause].weight)/int64(attack)
-	if e.clean-now <= (int64(r.banAfter)-1+clients)*r.failure {
+	one := r.window / (int64(r.banAfter) + clients)
+	e.clean = max(e.clean, now) + one*int64(causes[cause].weight)/int64(attack)
+	if e.clean-now <= r.window-one {
 		return 0
 	}
 	long := e.start(r, now, uint8(cause))

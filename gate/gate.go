@@ -90,8 +90,8 @@ func (g *Gate) Configure(cfg Config) error {
 	return nil
 }
 
-// now is the time since the gate was made, in ns.
-func (g *Gate) now() int64 { return int64(g.clock().Sub(g.start)) }
+// now is the time since the gate was made, in ns. A clock that is set back does not make it negative.
+func (g *Gate) now() int64 { return max(0, int64(g.clock().Sub(g.start))) }
 
 // Shed sets the level of overload. From ShedUnknown on only addresses are admitted from which a client has connected within
 // the last day, and exempt ones; from ShedNew on none. Connections that were admitted before are not touched.
@@ -211,7 +211,7 @@ type Stats struct {
 func (g *Gate) Stats() Stats {
 	s := Stats{
 		Open: g.total.open.Load(), Handshakes: g.total.handshakes.Load(), Connects: g.total.connects.Load(),
-		Level: g.Shedding().String(), Bans: len(g.List()), Banned: g.banned.Load(),
+		Level: g.Shedding().String(), Bans: g.inForce(), Banned: g.banned.Load(),
 		Untracked: g.untracked.Load(), Unkept: g.unkept.Load(),
 		Verdicts: make(map[string]uint64, verdictCount), Failures: make(map[string]uint64, len(causes)),
 	}

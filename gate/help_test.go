@@ -15,8 +15,6 @@ type clock struct {
 	now time.Time
 }
 
-func newClock() *clock { return &clock{now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)} }
-
 func (c *clock) Now() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -39,7 +37,12 @@ type house struct {
 
 func newHouse(t *testing.T, cfg Config) *house {
 	t.Helper()
-	h := &house{clock: newClock(), t: t, log: &bytes.Buffer{}}
+	return houseAt(t, cfg, time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC))
+}
+
+func houseAt(t *testing.T, cfg Config, now time.Time) *house {
+	t.Helper()
+	h := &house{clock: &clock{now: now}, t: t, log: &bytes.Buffer{}}
 	g, err := New(cfg, Options{Log: slog.New(slog.NewTextHandler(h.log, nil)), Now: h.Now})
 	if err != nil {
 		t.Fatal(err)

@@ -8,6 +8,7 @@ import (
 	"hash/crc32"
 	"io"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -50,13 +51,15 @@ func ReadProxy(r io.Reader) (ProxyHeader, error) {
 			return h, err
 		}
 		at := len(buf)
-		buf = append(buf, make([]byte, n-at)...)
-		if _, err := io.ReadFull(r, buf[at:]); err != nil {
+		buf = slices.Grow(buf, n-at)
+		got, err := io.ReadAtLeast(r, buf[at:n], 1) // what is no header is refused before it is long enough for one
+		if err != nil {
 			if at > 0 && err == io.EOF {
 				err = io.ErrUnexpectedEOF
 			}
 			return ProxyHeader{}, err
 		}
+		buf = buf[:at+got]
 	}
 }
 

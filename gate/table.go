@@ -45,10 +45,10 @@ type slot[E any] struct {
 	val E
 }
 
-// open makes the table ready for about most entries.
+// open makes the table ready for most entries, which is at most three quarters of its slots: nearly all find room.
 func (t *table[E, P]) open(seed maphash.Seed, most int) {
 	t.seed, t.buckets = seed, firstBuckets
-	for t.buckets*ways*shards < most {
+	for t.buckets*ways*shards*3/4 < most {
 		t.buckets *= 2
 	}
 }
@@ -60,11 +60,12 @@ func (t *table[E, P]) lock(p spot) *shard[E] {
 	return s
 }
 
-// pair are the two buckets of a hash among slots.
+// pair are the two buckets of a hash among slots, never the same twice.
 func pair[E any](slots []slot[E], hash uint64) (a, b []slot[E]) {
 	mask := uint64(len(slots)/ways - 1)
-	i, j := hash>>6&mask*ways, hash>>35&mask*ways
-	return slots[i : i+ways], slots[j : j+ways]
+	i := hash >> 6 & mask
+	j := i ^ max(hash>>35&mask, 1)
+	return slots[i*ways:][:ways], slots[j*ways:][:ways]
 }
 
 // find returns the entry of a key, or nil.
@@ -105,23 +106,34 @@ func (t *table[E, P]) make(s *shard[E], p spot, now int64) P {
 	}
 }
 
-// least is the slot of the two buckets that matters least, and how much.
+// least is the slot of the two buckets that matters least, and how much. If nothing in either matters it is one of the bucket
+// with more of that, so that buckets fill evenly.
 func (t *table[E, P]) least(slots []slot[E], hash uint64, now int64) (*slot[E], int64) {
-	var found *slot[E]
-	least := int64(pinned)
 	a, b := pair(slots, hash)
-	for _, bucket := range [2][]slot[E]{a, b} {
-		for i := range bucket {
-			k := int64(math.MinInt64)
-			if bucket[i].key.kind != empty {
-				k = P(&bucket[i].val).keep(now)
-			}
-			if found == nil || k < least {
-				found, least = &bucket[i], k
-			}
+	i, least, free := t.leastOf(a, now)
+	j, other, more := t.leastOf(b, now)
+	if more > free || more == free && other < least {
+		return &b[j], other
+	}
+	return &a[i], least
+}
+
+// leastOf does it in one bucket, and counts the slots that do not matter.
+func (t *table[E, P]) leastOf(bucket []slot[E], now int64) (at int, least int64, free int) {
+	least = pinned
+	for i := range bucket {
+		k := int64(math.MinInt64)
+		if bucket[i].key.kind != empty {
+			k = P(&bucket[i].val).keep(now)
+		}
+		if k <= 0 {
+			free++
+		}
+		if k < least {
+			at, least = i, k
 		}
 	}
-	return found, least
+	return at, least, free
 }
 
 // grow doubles a shard, more than once if its entries do not find room; false: it has its size.
