@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/sealmq/sealmq/auth"
@@ -20,6 +21,9 @@ func TestCVE_2017_7650(t *testing.T) {
 			if perms := a.For(id); perms.May(auth.Publish, topic, 0, false) || perms.May(auth.Receive, topic, 0, false) {
 				t.Errorf("by an ACL file %q reaches %s", name, topic)
 			}
+		}
+		if bad := p.For(id).Unusable(); name != "" && !slices.Equal(bad, []string{"${user}", "${client_id}"}) {
+			t.Errorf("of %q unusable: %v", name, bad)
 		}
 		if name != "" && p.For(id).May(auth.Publish, "no/x", 0, false) {
 			t.Errorf("%q is not denied what a denial could mean", name)

@@ -51,6 +51,18 @@ func (p *Permissions) Check(r Request) Decision { return p.current().check(&r) }
 // Admit reports whether the identity may have its client identifier, as Policy.Admit does.
 func (p *Permissions) Admit() error { return p.current().policy.Admit(p.id) }
 
+// Unusable returns the placeholders that have a value for this client which must not stand in a topic, so that no rule with
+// them allows it anything. Whoever accepts the connection should log them.
+func (p *Permissions) Unusable() []string {
+	var out []string
+	for i, bad := range p.current().values.bad {
+		if bad && i != int(varName) {
+			out = append(out, "${"+variableNames[i]+"}")
+		}
+	}
+	return out
+}
+
 // Identity is whose permissions they are. It must not be changed.
 func (p *Permissions) Identity() *Identity { return &p.id }
 
