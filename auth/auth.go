@@ -100,10 +100,27 @@ const (
 )
 
 // Policy is a compiled set of permissions of one principal. Its methods are called for every message, from many
-// goroutines, and must not block or allocate.
+// goroutines, and must not block, allocate, or keep the topic, whose bytes may change after the call.
 type Policy interface {
-	// May reports whether the action is allowed for a topic name (Publish, Receive) or filter (Subscribe).
+	// May reports whether the action is allowed for a topic name (Publish, Receive) or filter (Subscribe, without its
+	// $share/GROUP/).
 	May(a Action, topic string, qos uint8, retain bool) bool
+}
+
+// Measured is a Policy that also looks at how large and how frequent publications are. It is asked instead of May for each
+// publication of a client, and for its will at CONNECT and when that is due.
+type Measured interface {
+	Policy
+	// MayPublish reports whether a payload of size bytes may be published.
+	MayPublish(topic string, qos uint8, retain bool, size int) bool
+}
+
+// Explainer is a Policy that says why it has denied something, in words that the client may be told.
+type Explainer interface {
+	Policy
+	// Why returns the reason, "" if the client is not to know. It is asked a few times a second at most for a client, and
+	// may allocate. size is that of the payload, -1 where there is none.
+	Why(a Action, topic string, qos uint8, retain bool, size int) string
 }
 
 // May reports whether p may do a with the topic name or filter.

@@ -44,6 +44,25 @@ type Options struct {
 	// published and no session expires. nil: everybody stays.
 	Standing func(*auth.Principal) Standing
 
+	// Authorize gives a principal its policy: at each CONNECT, when its client identifier is certain and before anything else
+	// is asked of the policy, when it authenticates again, and by Reauthorize. It returns the policy, nil for one that allows
+	// everything; an error refuses, as an Authenticator's does. p has the policy that its authenticator has given it, or
+	// the one from before. peer, which has its certificate at CONNECT, is nil later. Of a session that was in the store p has Name,
+	// Method, Kind and Bound alone: what it may receive and has subscribed to is looked at when its client is back.
+	//
+	// Authorize may be called from many goroutines, and must not block or keep peer or p. When it is set, Reauthorize must
+	// be called once after New, and before it no will of an earlier run is published and no session expires. nil: the
+	// authenticator's policy stands.
+	Authorize func(clientID string, peer *auth.Peer, p *auth.Principal) (auth.Policy, error)
+
+	// Denied is told what a policy has not allowed, at most ten times a second for a connection. It is called with locks
+	// held: it must neither block nor call the broker. It may be nil.
+	Denied func(Denial)
+
+	// Withdrawn is told of subscriptions that a session has lost, since its policy does not allow them any more; MQTT has no
+	// words for it. It must not call the broker. It may be nil.
+	Withdrawn func(clientID string, p *auth.Principal, filters []string)
+
 	// Service takes what clients publish to its topics. It may be nil.
 	Service Service
 
@@ -78,14 +97,19 @@ type Broker struct {
 	online         atomic.Int64              // of those, how many have a connection
 	frozen         atomic.Int64              // and how many are frozen
 
-	standing  func(*auth.Principal) Standing
-	service   Service
-	greeter   Greeter // the same, if it is one
-	accepted  func(string, *auth.Peer, *auth.Principal)
-	reviews   atomic.Uint64 // how many were asked for
-	reviewing sync.Mutex
-	reviewed  uint64     // of those, how many have found everything as it was when they were asked for; under reviewing
-	restored  []*session // whose timers begin with the first review; under reviewing
+	standing                 func(*auth.Principal) Standing
+	service                  Service
+	greeter                  Greeter // the same, if it is one
+	accepted                 func(string, *auth.Peer, *auth.Principal)
+	onAuthorize              func(string, *auth.Peer, *auth.Principal) (auth.Policy, error)
+	onDenied                 func(Denial)
+	onWithdrawn              func(string, *auth.Principal, []string)
+	reviews                  atomic.Uint64 // how many were asked for
+	authorizations           atomic.Uint64 // how many Reauthorize have begun
+	reviewing                sync.Mutex
+	reviewed                 uint64     // of those, how many have found everything as it was when they were asked for; under reviewing
+	restored                 []*session // whose timers begin when they have been reviewed and authorized; under reviewing
+	unreviewed, unauthorized bool       // no Review, no Reauthorize has been; under reviewing
 
 	workers  sync.Pool
 	counters counters
@@ -137,7 +161,9 @@ func New(cfg Config, o Options) (*Broker, error) {
 		retained: topic.NewTree[*store.Message](),
 		opening:  make(map[*Conn]struct{}),
 		fetches:  make(chan struct{}, maxFetches),
-		standing: o.Standing, service: o.Service, accepted: o.Accepted,
+		standing: o.Standing, unreviewed: o.Standing != nil,
+		onAuthorize: o.Authorize, unauthorized: o.Authorize != nil, onDenied: o.Denied, onWithdrawn: o.Withdrawn,
+		service: o.Service, accepted: o.Accepted,
 	}
 	b.greeter, _ = o.Service.(Greeter)
 	for i := range b.sessions {

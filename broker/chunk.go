@@ -63,8 +63,8 @@ func (s *session) pushEncoded(w *worker) (done, taken bool) {
 	if int64(size) > c.maxSend || s.outBytes+int64(size) > c.lim.MaxOutbound || w.b.outbound.Load() > w.b.cfg.OutboundMemory {
 		return false, false
 	}
-	if !s.principal.May(auth.Receive, w.name, p.qos, p.retain) {
-		w.count(droppedDenied, 1)
+	if r := s.rights.Load(); !r.may(auth.Receive, w.name, p.qos, p.retain) {
+		s.undelivered(w, r, w.name, p.qos, p.retain, len(p.payload))
 		return true, false
 	}
 	last := s.lastChunk(w, size)

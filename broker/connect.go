@@ -105,13 +105,20 @@ func (c *Conn) open(r io.Reader) error {
 	if code != mqtt.Success {
 		return c.refuse(code, text)
 	}
+	authorized := c.b.authorizations.Load() // as with reviews in accept
+	if principal, err = c.b.authorize(id, &cred.Peer, principal, nil); err != nil {
+		return c.refuseAuth(err)
+	}
 	if p.HasWill {
-		if c.will, code, text = c.newWill(&p, principal); code != mqtt.Success {
+		if c.will, code, text = c.newWill(&p, id, principal); code != mqtt.Success {
 			return c.refuse(code, text)
 		}
 	}
 	if err := c.accept(&p, principal, id, data, h.Size+h.Length); err != nil {
 		return err
+	}
+	if c.b.authorizations.Load() != authorized {
+		c.b.reauthorizeOne(c.sess)
 	}
 	if c.b.accepted != nil && c.barred.Load() == nil {
 		c.b.accepted(id, &cred.Peer, principal)
@@ -261,7 +268,8 @@ func (b *Broker) claim(id string, principal *auth.Principal) (*session, error) {
 		sh.mu.Lock()
 		s := sh.m[id]
 		if s == nil {
-			s = &session{b: b, id: id, principal: principal, fresh: true}
+			s = &session{b: b, id: id, fresh: true}
+			s.rights.Store(newRights(principal))
 			s.claim.Lock()
 			sh.m[id] = s
 			sh.mu.Unlock()
@@ -272,8 +280,9 @@ func (b *Broker) claim(id string, principal *auth.Principal) (*session, error) {
 		s.claim.Lock()
 		s.mu.Lock()
 		dead, old, leaving := s.dead, s.conn, s.leaving
-		mine, passing := s.principal.Same(principal), s.principal.Transient
 		s.mu.Unlock()
+		owner := s.rights.Load().Principal
+		mine, passing := owner.Same(principal), owner.Transient
 		switch {
 		case dead:
 			s.claim.Unlock()
@@ -391,6 +400,10 @@ func (c *Conn) accept(p *mqtt.Connect, principal *auth.Principal, id string, dat
 		s.claim.Unlock()
 		return c.refuseStored(err)
 	}
+	r := newRights(principal)
+	if !s.fresh {
+		b.withdrawn(s, s.withdraw(w, r, s.lost(r)))
+	}
 	ack.SessionPresent = !s.fresh
 	s.fresh = false
 	s.epoch++
@@ -400,7 +413,7 @@ func (c *Conn) accept(p *mqtt.Connect, principal *auth.Principal, id string, dat
 
 	s.mu.Lock()
 	b.wheel.add(c, keepAlive+keepAlive/2, principal.Until) // before anybody can find the connection and end it
-	s.principal = principal
+	s.rights.Store(r)
 	if b.reviews.Load() == reviews {
 		s.freeze(w, false)
 	}
@@ -447,7 +460,7 @@ func (c *Conn) keep(w *worker, s *session) error {
 		}
 	}
 	if s.dur == nil {
-		if !s.fresh || c.expiry == 0 && (c.will == nil || !c.b.cfg.DurableWills || s.principal.Transient) {
+		if !s.fresh || c.expiry == 0 && (c.will == nil || !c.b.cfg.DurableWills || s.rights.Load().Transient) {
 			return nil
 		}
 		d := newDurable(store.SessionID(c.b.nextSession.Add(1)))

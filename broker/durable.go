@@ -271,10 +271,14 @@ func (s *session) sendReady(w *worker, now int64) {
 		case it.m.Expires != 0 && now > it.m.Expires && !(it.dup && it.qos == 2): // [MQTT-3.3.2-5][MQTT-4.3.3-7]
 			w.count(droppedExpired, 1)
 			s.acknowledge(w, it.place)
-		case !s.mayReceive(w, it.m):
-			s.acknowledge(w, it.place)
-		default:
+		case s.rights.Load().mayReceive(it.m):
 			s.send(w, it)
+		case it.dup && it.qos == 2: // see withhold
+			s.withheld(w, nil, it.m)
+			s.sendRecorded(w, it)
+		default:
+			s.withheld(w, it.share, it.m)
+			s.acknowledge(w, it.place)
 		}
 	}
 }
@@ -400,7 +404,7 @@ func (d *durable) heard(took time.Duration) { d.rtt += (took - d.rtt) / 8 }
 
 // record is what the store keeps of the session itself while it has no connection. The caller holds mu.
 func (s *session) record() *store.Session {
-	p := s.principal
+	p := s.rights.Load()
 	return &store.Session{
 		ID: s.dur.id, ClientID: s.id, Name: p.Name, Method: p.Method, Kind: p.Kind, Bound: p.Bound,
 		Expiry: s.expiry, Sent: max(s.dur.sent, s.dur.again), WillAt: s.willAt, ExpireAt: s.expireAt, Will: s.will,

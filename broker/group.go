@@ -124,10 +124,11 @@ func (g *group) pick(turn, n int) *subscription {
 const maxPatience = 16
 
 // route gives a message to one member and reports whether one took it. Members whose window is open come first, then
-// members that queue it.
+// members that queue it. One that may not receive it is passed over.
 func (g *group) route(w *worker, m *store.Message) bool {
 	g.mu.Lock()
 	turn, busy := g.turn, min(len(g.online), maxPatience)
+	w.passed = false
 	g.turn++
 	if g.turn < 0 {
 		g.turn = 0
@@ -141,9 +142,12 @@ func (g *group) route(w *worker, m *store.Message) bool {
 	for n := 0; ; n++ {
 		sub := g.pick(turn, n)
 		if sub == nil {
-			if m.QoS == 0 {
+			switch {
+			case w.passed:
+				w.count(droppedDenied, 1)
+			case m.QoS == 0:
 				w.count(droppedOffline, 1)
-			} else {
+			default:
 				w.count(droppedQueue, 1)
 			}
 			return false

@@ -152,9 +152,7 @@ func (w *wheel) tick() {
 
 // whyOver tells a client whose identity has ended what it can do.
 func (c *Conn) whyOver() string {
-	c.sess.mu.Lock()
-	defer c.sess.mu.Unlock()
-	return pastUntil(c.sess.principal)
+	return pastUntil(c.sess.rights.Load().Principal)
 }
 
 func pastUntil(p *auth.Principal) string {

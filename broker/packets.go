@@ -69,8 +69,11 @@ func (c *Conn) onPublish(flags uint8, body []byte) error {
 	}
 
 	code, text := c.publishable(name)
-	if code == mqtt.Success && s.principal.Policy != nil && !s.principal.May(auth.Publish, string(name), p.QoS, p.Retain) {
+	if r := s.rights.Load(); code == mqtt.Success && r.policy != nil && !r.mayPublish(name, p.QoS, p.Retain, len(p.Payload)) {
 		code, text = mqtt.NotAuthorized, "publishing to this topic is not allowed"
+		if why := c.deny(r, auth.Publish, name, p.QoS, p.Retain, len(p.Payload)); why != "" {
+			text = why
+		}
 	}
 	if code == mqtt.Success && !payloadFits(&p.Props, p.Payload) {
 		code, text = mqtt.PayloadFormatInvalid, "payload is not UTF-8 as its payload format says"
@@ -326,7 +329,7 @@ func (c *Conn) onDisconnect(flags uint8, body []byte) error {
 		return c.fail(violation(mqtt.ProtocolError, "DISCONNECT from a client with a server reference"))
 	}
 	if d.Props.Has(mqtt.PropSessionExpiry) {
-		fixed := c.sess.principal.Transient // whatever CONNECT had
+		fixed := c.sess.rights.Load().Transient // whatever CONNECT had
 		if c.expiry == 0 && d.Props.SessionExpiry != 0 && !fixed {
 			return c.fail(violation(mqtt.ProtocolError, "DISCONNECT sets a session expiry that CONNECT had as 0"))
 		}
@@ -370,9 +373,13 @@ func (c *Conn) onSubscribe(flags uint8, body []byte) error {
 			ack.Codes[i] = mqtt.QuotaExceeded
 			continue
 		}
-		sub, isNew, code := c.subscribe(f, id)
+		sub, isNew, code, why := c.subscribe(f, id)
 		ack.Codes[i] = code
 		if sub == nil {
+			if why != "" && !ack.Props.Has(mqtt.PropReasonString) { // one for the whole packet
+				ack.Props.ReasonString = []byte(why)
+				ack.Props.Set(mqtt.PropReasonString)
+			}
 			c.b.log.Info("subscription refused", c.attrs("filter", string(f.Filter), "reason", code.String())...)
 			continue
 		}
@@ -391,6 +398,9 @@ func (c *Conn) onSubscribe(flags uint8, body []byte) error {
 				wanted = append(wanted, sub)
 			}
 		}
+	}
+	if int64(ack.Size(c.version)) > c.maxSend { // [MQTT-3.9.2-1]
+		ack.Props.Reset()
 	}
 	var replays []*replay
 	for _, sub := range wanted {
@@ -438,7 +448,7 @@ func (c *Conn) onUnsubscribe(flags uint8, body []byte) error {
 	}
 	var gone []string
 	for i, f := range p.Filters {
-		if c.unsubscribe(string(f)) {
+		if c.sess.unsubscribe(c.w, string(f)) {
 			gone = append(gone, string(f))
 		} else {
 			ack.Codes[i] = mqtt.NoSubscriptionExisted

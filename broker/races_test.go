@@ -365,7 +365,7 @@ func TestWillForbiddenMeanwhile(t *testing.T) {
 		if err := c.Open(&r); err != nil {
 			t.Fatal(err)
 		}
-		c.sess.principal = &auth.Principal{Policy: allowed}
+		c.sess.rights.Store(newRights(&auth.Principal{Policy: allowed}))
 		c.Closed(nil)
 	}
 	if got != 1 || b.Stats().DroppedDenied != 1 {

@@ -74,10 +74,23 @@ func (c *Conn) reauthenticate(x auth.Exchange, data []byte) {
 		c.b.log.Warn("re-authentication failed", c.attrs("error", err.Error())...)
 		c.end(c.disconnect(code, text), true) // [MQTT-4.12.1-2]
 		return
-	case principal != nil && !principal.Same(s.principal):
+	case principal != nil && !principal.Same(s.rights.Load().Principal):
 		c.b.log.Warn("re-authentication as another identity", c.attrs("principal", principal.Name)...)
 		c.end(c.disconnect(mqtt.NotAuthorized, "re-authentication changed the identity"), true)
 		return
+	}
+	var granted *rights
+	authorized := c.b.authorizations.Load()
+	if principal != nil {
+		q, err := c.b.authorize(s.id, nil, principal, s.rights.Load().Principal.Policy)
+		if err != nil {
+			why := refusal(err)
+			c.b.log.Warn("re-authentication refused", c.attrs("error", err.Error())...)
+			c.end(c.disconnect(why.Refused, why.Text), true)
+			return
+		}
+		granted = newRights(q)
+		granted.told = s.rights.Load().told
 	}
 	code := mqtt.ContinueAuthentication
 	c.reauth.busy = false
@@ -91,10 +104,18 @@ func (c *Conn) reauthenticate(x auth.Exchange, data []byte) {
 	}
 	s.mu.Lock()
 	if principal != nil {
-		s.principal = principal
+		s.rights.Store(granted)
+		s.sift(w)
 		c.b.wheel.remove(c)
 		c.b.wheel.add(c, c.alive.limit, principal.Until)
 	}
 	s.emit(w, encoded(answer))
 	s.mu.Unlock()
+	switch {
+	case granted == nil:
+	case c.b.authorizations.Load() != authorized:
+		c.b.spawn(func() { c.b.reauthorizeOne(s) })
+	default:
+		c.b.spawn(s.withdrawLost)
+	}
 }

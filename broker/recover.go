@@ -20,9 +20,9 @@ func (h handler) Session(r *store.Session, subs []store.Subscription, received [
 	b := h.b
 	s := &session{
 		b: b, id: r.ClientID, dur: newDurable(r.ID), lim: h.lim, expiry: r.Expiry,
-		principal: &auth.Principal{Name: r.Name, Method: r.Method, Kind: r.Kind, Bound: r.Bound},
-		will:      r.Will, willAt: r.WillAt, expireAt: r.ExpireAt,
+		will: r.Will, willAt: r.WillAt, expireAt: r.ExpireAt,
 	}
+	s.rights.Store(restoredRights(&auth.Principal{Name: r.Name, Method: r.Method, Kind: r.Kind, Bound: r.Bound}))
 	b.nextSession.Store(max(b.nextSession.Load(), uint64(r.ID)))
 	d := s.dur
 	d.again, d.recorded = r.Sent, queue.Recorded
@@ -140,14 +140,16 @@ func (b *Broker) load(lim Limits) error {
 	w.submit() // before a timer publishes a will, which takes it out of the record
 	b.restored = append(b.lost, b.detached...)
 	b.lost, b.detached, b.over = nil, nil, nil
-	if b.standing == nil {
-		b.scheduleRestored()
-	}
+	b.scheduleRestored()
 	return nil
 }
 
-// scheduleRestored lets the will delays and expiries of restored sessions run.
+// scheduleRestored lets the will delays and expiries of restored sessions run, once all that may speak against them has
+// been asked.
 func (b *Broker) scheduleRestored() {
+	if b.unreviewed || b.unauthorized {
+		return
+	}
 	for _, s := range b.restored {
 		s.mu.Lock()
 		if !s.dead && s.conn == nil {

@@ -269,7 +269,7 @@ func TestDeniedWillAfterRestart(t *testing.T) {
 	c.Closed(nil)
 	s := c.sess
 	s.mu.Lock()
-	s.principal = &auth.Principal{Policy: switchable(false)}
+	s.rights.Store(newRights(&auth.Principal{Policy: switchable(false)}))
 	s.willAt = 1
 	s.mu.Unlock()
 	s.onTimer()

@@ -121,7 +121,7 @@ func (s *session) keepReplays(w *worker) {
 		for _, old := range r.list {
 			o := r.sub.options()
 			m := s.retainedNow(old, now)
-			if m != nil && !(o.noLocal() && m.From != nil && *m.From == s.id) && min(m.QoS, o.qos()) > 0 {
+			if m != nil && !(o.noLocal() && m.From != nil && *m.From == s.id) && min(m.QoS, o.qos()) > 0 && s.mayReceive(w, m) {
 				s.enqueue(w, m, delivery{ids: r.sub.ids(), qos: min(m.QoS, o.qos()), retain: true, wait: true})
 				w.settle(nil, outItem{})
 			}

@@ -22,7 +22,6 @@ import (
 	"github.com/sealmq/sealmq/mqtt"
 	"github.com/sealmq/sealmq/store"
 	"github.com/sealmq/sealmq/store/memory"
-	"github.com/sealmq/sealmq/topic"
 )
 
 // TestScripts holds the conversations of testdata with a broker of their own each. What the lines mean is told in
@@ -60,6 +59,8 @@ type scriptBackend struct {
 	judge   *judge           // nil: everybody stays
 	service *recordedService // nil: none
 
+	authority *authority // nil: clients have the policy of their authenticator
+
 	mu     sync.Mutex
 	broker *broker.Broker
 	store  *switchStore
@@ -76,12 +77,10 @@ func (s *scriptBackend) Start(options []testkit.Option) error {
 		case "users":
 			name, password, _ := strings.Cut(o.Value, ":")
 			a.users[name] = password
-		case "deny_publish":
-			a.policy.publish = append(a.policy.publish, o.Value)
-		case "deny_subscribe":
-			a.policy.subscribe = append(a.policy.subscribe, o.Value)
-		case "deny_receive":
-			a.policy.receive = append(a.policy.receive, o.Value)
+		case "deny_publish", "deny_subscribe", "deny_receive":
+			a.policy.set(testkit.Option{Key: strings.TrimPrefix(o.Key, "deny_"), Value: o.Value})
+		case "authorize":
+			s.authority = newAuthority()
 		case "auth_method":
 			a.method = o.Value
 		case "unavailable":
@@ -109,9 +108,13 @@ func (s *scriptBackend) Start(options []testkit.Option) error {
 		if s.service != nil {
 			o.Service = s.service
 		}
+		if s.authority != nil {
+			o.Authorize, o.Denied, o.Withdrawn = s.authority.authorize, s.authority.denied, s.authority.lost
+		}
 		b, err := broker.New(cfg, o)
 		if err == nil {
 			b.Review()
+			b.Reauthorize()
 		}
 		return b, err
 	}
@@ -155,8 +158,8 @@ func (s *scriptBackend) Serve(end *testkit.End, client string, options []testkit
 		switch o.Key {
 		case "identity":
 			peer.SNI = o.Value // the test authenticator takes the name for the identity
-		case "bound":
-			peer.ALPN = "bound"
+		case "bound", "restricted":
+			peer.ALPN = o.Key
 		case "plain":
 			peer.Secure = false
 		case "transient":
@@ -214,6 +217,11 @@ func (s *scriptBackend) Command(word string, options []testkit.Option) error {
 	case "review":
 		s.broker.Review()
 		return nil
+	case "reauthorize":
+		s.broker.Reauthorize()
+		return nil
+	case "deny", "permit", "forbid", "dropped", "told", "tellings", "withdrawn":
+		return s.authority.command(s.broker, word, options)
 	case "end": // the sessions of a principal, for good
 		s.broker.End(func(p *auth.Principal) bool { return p.Name == options[0].Key })
 		return nil
@@ -380,7 +388,8 @@ func (a *scriptAuth) Authenticate(_ context.Context, c *auth.Credentials) (*auth
 }
 
 func (a *scriptAuth) principal(c *auth.Credentials) *auth.Principal {
-	p := &auth.Principal{Name: c.Peer.SNI, Method: "script", Bound: c.Peer.ALPN == "bound", Transient: c.Peer.Enrolment, Policy: &a.policy}
+	p := &auth.Principal{Name: c.Peer.SNI, Method: "script", Bound: c.Peer.ALPN == "bound", Restricted: c.Peer.ALPN == "restricted",
+		Transient: c.Peer.Enrolment, Policy: &a.policy}
 	if d, err := time.ParseDuration(c.Peer.Transport); err == nil {
 		p.Until = time.Now().Add(d)
 	}
@@ -406,28 +415,4 @@ func (x *scriptExchange) Next(_ context.Context, data []byte) ([]byte, *auth.Pri
 		return []byte("6*7"), nil, nil
 	}
 	return nil, nil, &auth.Refusal{Code: mqtt.NotAuthorized, Text: "wrong answer"}
-}
-
-// denials forbids what matches one of its filters.
-type denials struct{ publish, subscribe, receive []string }
-
-func (d *denials) May(a auth.Action, name string, _ uint8, _ bool) bool {
-	list := d.publish
-	switch a {
-	case auth.Subscribe:
-		for _, f := range d.subscribe {
-			if topic.Contains(f, name) {
-				return false
-			}
-		}
-		return true
-	case auth.Receive:
-		list = d.receive
-	}
-	for _, f := range list {
-		if topic.Match(f, name) {
-			return false
-		}
-	}
-	return true
 }

@@ -148,9 +148,7 @@ func (c *Conn) ticket() *ticket {
 // newRequest copies what a client has published, with its encoded properties.
 func newRequest(s *session, name string, payload, props []byte) *Request {
 	r := &Request{Topic: name, Payload: append([]byte(nil), payload...), Props: new(mqtt.Properties), ClientID: s.id}
-	s.mu.Lock()
-	r.Principal = s.principal
-	s.mu.Unlock()
+	r.Principal = s.rights.Load().Principal
 	if len(props) > 0 {
 		if _, err := r.Props.Parse(append(mqtt.AppendVarint(nil, len(props)), props...), mqtt.PropertyContext(mqtt.PUBLISH)); err != nil {
 			r.Props.Reset()

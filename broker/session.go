@@ -18,12 +18,15 @@ import (
 type session struct {
 	b     *Broker
 	id    string
-	claim sync.Mutex // one CONNECT or timer at a time
-	fresh bool       // made for the CONNECT under way; under claim
+	claim sync.Mutex  // one CONNECT or timer at a time
+	fresh bool        // made for the CONNECT under way; under claim
+	undo  atomic.Bool // there are some in undone
 
 	// received2 holds the packet identifiers of QoS 2 messages that were routed and wait for their PUBREL.
 	received2 map[uint16]uint32 // its value is the epoch in which it came last
 	epoch     uint32            // counts connections
+
+	rights atomic.Pointer[rights] // what its principal may do; set under mu
 
 	mu         sync.Mutex
 	dead       bool // ended: nothing may be added
@@ -32,8 +35,7 @@ type session struct {
 	conn       *Conn
 	leaving    *Conn   // the one before, until all that its end changes has been submitted
 	lim        *Limits // of the connection, or of the last one
-	principal  *auth.Principal
-	expiry     uint32 // seconds that it outlives its connection; math.MaxUint32: for ever
+	expiry     uint32  // seconds that it outlives its connection; math.MaxUint32: for ever
 	subs       map[string]*subscription
 	out        []outItem
 	outBytes   int64
@@ -44,8 +46,6 @@ type session struct {
 	undone     []uint16   // packet identifiers whose QoS 2 message the store has refused
 	unreleased []uint16   // packet identifiers whose PUBREL the store has refused
 	replays    []*replay
-
-	undo atomic.Bool // there are some in undone
 
 	will             *store.Will
 	willAt, expireAt time.Duration // on the broker's clock; 0: none
@@ -74,9 +74,17 @@ func (s *session) current() *Conn {
 func (s *session) push(w *worker, m *store.Message, d delivery) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.dead || s.frozen || !s.mayReceive(w, m) {
+	if s.dead || s.frozen {
 		if s.frozen && d.share == nil {
 			w.count(droppedFrozen, 1)
+		}
+		return false
+	}
+	if r := s.rights.Load(); !r.mayReceive(m) {
+		if d.share != nil { // another member may
+			w.passed = true
+		} else {
+			s.undelivered(w, r, m.Topic, m.QoS, m.Retain, len(m.Payload))
 		}
 		return false
 	}
@@ -112,13 +120,20 @@ func (s *session) push(w *worker, m *store.Message, d delivery) bool {
 	return s.enqueue(w, m, d)
 }
 
-// mayReceive asks the policy, once when a message is handed over and again when it comes out of the queue.
+// mayReceive asks the policy, and counts and tells when it says no.
 func (s *session) mayReceive(w *worker, m *store.Message) bool {
-	if s.principal.May(auth.Receive, m.Topic, m.QoS, m.Retain) {
+	r := s.rights.Load()
+	if r.mayReceive(m) {
 		return true
 	}
-	w.count(droppedDenied, 1)
+	s.undelivered(w, r, m.Topic, m.QoS, m.Retain, len(m.Payload))
 	return false
+}
+
+// undelivered counts and tells that a message may not be received.
+func (s *session) undelivered(w *worker, r *rights, topic string, qos uint8, retain bool, size int) {
+	w.count(droppedDenied, 1)
+	s.b.denied(r, Denial{ClientID: s.id, Action: auth.Receive, Topic: topic, QoS: qos, Retain: retain, Size: size}, false)
 }
 
 // waiting is how many messages are in the queue.
@@ -198,6 +213,10 @@ func (s *session) fill(w *worker) {
 			s.finish(w, i)
 			continue
 		}
+		if !s.rights.Load().mayReceive(fl.m) {
+			s.withhold(w, i)
+			continue
+		}
 		s.emit(w, outItem{m: fl.m, ids: fl.ids, id: f.id(i), flags: publishFlags(fl.qos, fl.retain, fl.sent),
 			size: int32(min(fl.m.Size(), math.MaxInt32))})
 		fl.sent = true
@@ -212,10 +231,11 @@ func (s *session) fill(w *worker) {
 			w.count(droppedExpired, 1) // [MQTT-3.3.2-5]
 			continue
 		}
-		if !s.mayReceive(w, it.m) {
-			continue
+		if s.rights.Load().mayReceive(it.m) {
+			s.send(w, it)
+		} else {
+			s.withheld(w, it.share, it.m)
 		}
-		s.send(w, it)
 	}
 	s.fillReplays(w, now)
 }
@@ -345,7 +365,7 @@ func (s *session) end(w *worker) func() {
 	}
 }
 
-// reroute gives messages to other members of their groups.
+// reroute gives messages to other members of their groups. No session's mu may be held.
 func (w *worker) reroute(rest []orphan) {
 	for _, o := range rest {
 		o.share.route(w, o.m)

@@ -39,7 +39,7 @@ func (b *Broker) Review() {
 			barred = append(barred, c)
 		}
 	}
-	b.reviewed = now
+	b.reviewed, b.unreviewed = now, false
 	b.scheduleRestored()
 	b.share(len(barred), func(i int) { barred[i].expel() })
 }
@@ -72,8 +72,9 @@ func (b *Broker) reviewClient(id string) {
 func (s *session) review(w *worker, away *auth.Principal) *Conn {
 	for {
 		s.mu.Lock()
-		dead, c, p := s.dead, s.conn, s.principal
+		dead, c, r := s.dead, s.conn, s.rights.Load()
 		s.mu.Unlock()
+		p := r.Principal
 		if dead {
 			return nil
 		}
@@ -91,7 +92,7 @@ func (s *session) review(w *worker, away *auth.Principal) *Conn {
 		case s.dead:
 			s.mu.Unlock()
 			return nil
-		case s.conn != c || s.principal != p:
+		case s.conn != c || s.rights.Load() != r:
 			s.mu.Unlock()
 			continue
 		}
@@ -179,13 +180,13 @@ var removed = Standing{Refused: mqtt.AdministrativeAction, Text: "the identity h
 func (s *session) condemn(w *worker, match func(*auth.Principal) bool) bool {
 	for {
 		s.mu.Lock()
-		dead, p := s.dead, s.principal
+		dead, r := s.dead, s.rights.Load()
 		s.mu.Unlock()
-		if dead || !match(p) {
+		if dead || !match(r.Principal) {
 			return false
 		}
 		s.mu.Lock()
-		if s.principal != p {
+		if s.rights.Load() != r {
 			s.mu.Unlock()
 			continue
 		}

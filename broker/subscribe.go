@@ -9,22 +9,36 @@ import (
 )
 
 // subscribe carries out one entry of a SUBSCRIBE. It returns the subscription and whether it did not exist before, or
-// nil and the reason against it.
-func (c *Conn) subscribe(f *mqtt.Subscription, id uint32) (sub *subscription, isNew bool, code mqtt.ReasonCode) {
+// nil and the reason against it, with the words of the policy if it has any.
+func (c *Conn) subscribe(f *mqtt.Subscription, id uint32) (sub *subscription, isNew bool, code mqtt.ReasonCode, why string) {
 	s, filter := c.sess, string(f.Filter)
+	authorized := c.b.authorizations.Load()
 	_, plain, shared, err := topic.ParseShare(filter)
 	switch {
 	case err != nil:
-		return nil, false, mqtt.TopicFilterInvalid
+		return nil, false, mqtt.TopicFilterInvalid, ""
 	case shared && c.lim.NoShared:
-		return nil, false, mqtt.SharedSubscriptionsNotSupported
+		return nil, false, mqtt.SharedSubscriptionsNotSupported, ""
 	case c.lim.NoWildcards && strings.ContainsAny(plain, "+#"):
-		return nil, false, mqtt.WildcardSubscriptionsNotSupported
+		return nil, false, mqtt.WildcardSubscriptionsNotSupported, ""
 	case c.lim.MaxTopicLevels < 65535 && levels(plain) > c.lim.MaxTopicLevels:
-		return nil, false, mqtt.TopicFilterInvalid
-	case !s.principal.May(auth.Subscribe, plain, f.QoS, false):
-		return nil, false, mqtt.NotAuthorized
+		return nil, false, mqtt.TopicFilterInvalid, ""
 	}
+	if r := s.rights.Load(); !r.may(auth.Subscribe, plain, f.QoS, false) {
+		return nil, false, mqtt.NotAuthorized, c.deny(r, auth.Subscribe, f.Filter, f.QoS, false, -1)
+	}
+	sub, isNew, code = c.enter(f, filter, plain, shared, id)
+	// A Reauthorize that has begun meanwhile may have looked at the session before the subscription was there.
+	if r := s.rights.Load(); sub != nil && c.b.authorizations.Load() != authorized && !r.may(auth.Subscribe, plain, f.QoS, false) {
+		s.unsubscribe(c.w, filter)
+		return nil, false, mqtt.NotAuthorized, c.deny(r, auth.Subscribe, f.Filter, f.QoS, false, -1)
+	}
+	return sub, isNew, code, ""
+}
+
+// enter adds a subscription that is allowed, or changes the options of the one that is there.
+func (c *Conn) enter(f *mqtt.Subscription, filter, plain string, shared bool, id uint32) (sub *subscription, isNew bool, code mqtt.ReasonCode) {
+	s := c.sess
 	granted := min(f.QoS, uint8(c.lim.MaxQoS)) // [MQTT-3.2.2-10]
 	noLocal, asPublished := f.NoLocal, f.RetainAsPublished
 	if c.bridge && !shared {
@@ -61,8 +75,7 @@ func (c *Conn) subscribe(f *mqtt.Subscription, id uint32) (sub *subscription, is
 
 // unsubscribe removes a subscription and reports whether it existed. Messages already under way are completed
 // [MQTT-3.10.4-3]; those of a shared subscription that still wait go to another member.
-func (c *Conn) unsubscribe(filter string) bool {
-	s := c.sess
+func (s *session) unsubscribe(w *worker, filter string) bool {
 	s.mu.Lock()
 	sub := s.subs[filter]
 	if sub == nil {
@@ -78,13 +91,13 @@ func (c *Conn) unsubscribe(filter string) bool {
 	}
 	s.replays = kept
 	s.mu.Unlock()
-	c.b.dropSubscription(sub)
+	s.b.dropSubscription(sub)
 	if sub.share == nil {
 		return true
 	}
 	s.mu.Lock()
-	rest := s.orphans(c.w, func(g *group) bool { return g == sub.share }, false)
+	rest := s.orphans(w, func(g *group) bool { return g == sub.share }, false)
 	s.mu.Unlock()
-	c.w.reroute(rest)
+	w.reroute(rest)
 	return true
 }

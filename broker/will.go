@@ -9,12 +9,16 @@ import (
 )
 
 // newWill copies the will out of a CONNECT and checks what its client may publish.
-func (c *Conn) newWill(p *mqtt.Connect, principal *auth.Principal) (*store.Will, mqtt.ReasonCode, string) {
+func (c *Conn) newWill(p *mqtt.Connect, id string, principal *auth.Principal) (*store.Will, mqtt.ReasonCode, string) {
 	m := &p.Will
 	if code, text := c.publishable(m.Topic); code != mqtt.Success {
 		return nil, code, "will: " + text
 	}
-	if !principal.May(auth.Publish, string(m.Topic), m.QoS, m.Retain) {
+	if r := newRights(principal); !r.mayPublish(m.Topic, m.QoS, m.Retain, len(m.Payload)) {
+		d := Denial{ClientID: id, Action: auth.Publish, Topic: lent(m.Topic), QoS: m.QoS, Retain: m.Retain, Size: len(m.Payload)}
+		if why := c.b.denied(r, d, c.version == mqtt.V5); why != "" {
+			return nil, mqtt.NotAuthorized, "the will may not be published: " + why
+		}
 		return nil, mqtt.NotAuthorized, "the will's topic may not be published to"
 	}
 	if !payloadFits(&m.Props, m.Payload) {
@@ -29,11 +33,9 @@ func (c *Conn) newWill(p *mqtt.Connect, principal *auth.Principal) (*store.Will,
 
 // publishWill sends the will of a session [MQTT-3.1.2-14][MQTT-3.1.2-15], if it still may be published.
 func (s *session) publishWill(w *worker, wl *store.Will) {
-	s.mu.Lock()
-	principal := s.principal
-	s.mu.Unlock()
-	if !principal.May(auth.Publish, string(wl.Topic), wl.QoS, wl.Retain) {
+	if r := s.rights.Load(); !r.mayPublish(wl.Topic, wl.QoS, wl.Retain, len(wl.Payload)) {
 		w.count(droppedDenied, 1)
+		w.b.denied(r, Denial{ClientID: s.id, Action: auth.Publish, Topic: lent(wl.Topic), QoS: wl.QoS, Retain: wl.Retain, Size: len(wl.Payload)}, false)
 		w.b.log.Warn("will refused", "client", s.id, "topic", string(wl.Topic))
 		s.forgetWill(w)
 		return

@@ -35,6 +35,7 @@ type worker struct {
 	merged map[*session]merged
 	groups []*group
 	full   int  // receivers whose queue had no room
+	passed bool // members of the group under way were passed over since they may not receive it
 	encode bool // the publication may be encoded at once for QoS 0
 
 	chunks []*[]byte // empty ones
@@ -48,6 +49,7 @@ type worker struct {
 	retaining *sync.Mutex       // held until the publication is settled
 	ops       []*store.Op       // to be submitted
 	elided    []*store.Op       // that need not be
+	orphans   []orphan          // for other members of their groups, before anything is submitted
 	telling   []*session        // with acknowledgements to tell
 	asked     bool              // refuses is what the store says in this event
 	refuses   error
@@ -109,7 +111,7 @@ func (w *worker) flush() {
 		s := w.dirty[i]
 		w.dirty[i] = nil
 		s.flush(w)
-		if len(w.ops)+len(w.elided)+len(w.telling) > 0 {
+		if len(w.ops)+len(w.elided)+len(w.telling)+len(w.orphans) > 0 {
 			w.submit()
 		}
 	}

@@ -1,0 +1,182 @@
+package broker
+
+import (
+	"errors"
+	"strings"
+	"sync"
+	"time"
+	"unsafe"
+
+	"github.com/sealmq/sealmq/auth"
+	"github.com/sealmq/sealmq/mqtt"
+	"github.com/sealmq/sealmq/store"
+)
+
+// rights are a session's principal and what it may do. A session gets others when its client connects, authenticates
+// again, or is gone over by Reauthorize; they themselves do not change.
+type rights struct {
+	*auth.Principal
+	policy   auth.Policy   // that is asked; nil allows everything
+	measured auth.Measured // the same, if it looks at sizes
+	dormant  bool          // what was subscribed stays, though it may not be allowed
+	restored bool          // of a session from the store: only some of the identity is known until its client is back
+	told     *told
+}
+
+func newRights(p *auth.Principal) *rights {
+	r := &rights{Principal: p, policy: p.Policy, dormant: p.Restricted, told: new(told)}
+	r.measured, _ = p.Policy.(auth.Measured)
+	return r
+}
+
+// restoredRights are those of a session from the store.
+func restoredRights(p *auth.Principal) *rights {
+	r := newRights(p)
+	r.policy, r.dormant, r.restored = untilBack{p.Policy}, true, true
+	return r
+}
+
+// noRights are those of a principal that Options.Authorize has refused.
+func noRights(p *auth.Principal, restored bool) *rights {
+	return &rights{Principal: p, policy: nothing{}, dormant: true, restored: restored, told: new(told)}
+}
+
+// may asks the policy about anything but publishing.
+func (r *rights) may(a auth.Action, topic string, qos uint8, retain bool) bool {
+	return r.policy == nil || r.policy.May(a, topic, qos, retain)
+}
+
+func (r *rights) mayReceive(m *store.Message) bool {
+	return r.may(auth.Receive, m.Topic, m.QoS, m.Retain)
+}
+
+func (r *rights) mayPublish(topic []byte, qos uint8, retain bool, size int) bool {
+	switch {
+	case r.policy == nil:
+		return true
+	case r.measured != nil:
+		return r.measured.MayPublish(lent(topic), qos, retain, size)
+	}
+	return r.policy.May(auth.Publish, lent(topic), qos, retain)
+}
+
+// lent is b as a string that nobody may keep.
+func lent(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
+
+// nothing is the policy of who may do nothing.
+type nothing struct{}
+
+func (nothing) May(auth.Action, string, uint8, bool) bool { return false }
+
+// untilBack is the policy for a session from the store until its client is back. What may be received is decided then, by
+// all that is known of the client; until then it waits.
+type untilBack struct{ auth.Policy }
+
+func (p untilBack) May(a auth.Action, topic string, qos uint8, retain bool) bool {
+	return a == auth.Receive || p.Policy == nil || p.Policy.May(a, topic, qos, retain)
+}
+
+// Denial is something that a policy did not allow.
+type Denial struct {
+	ClientID  string
+	Principal *auth.Principal
+	Action    auth.Action // Publish for a will, too
+	Topic     string      // of Subscribe the filter as the client sent it
+	QoS       uint8
+	Retain    bool
+	Size      int // of the payload, in bytes; -1 for a subscription
+
+	// Untold is how many denials of the same connection before it have not been told, since there were too many.
+	Untold uint64
+}
+
+// maxTold is how many denials of one connection are told in a second, to Options.Denied and to its client.
+const maxTold = 10
+
+// told bounds how many denials of one connection are told.
+type told struct {
+	mu     sync.Mutex
+	since  time.Duration // on the broker's clock, when the second has begun
+	n      int
+	untold uint64
+}
+
+// allow reports whether a denial is told, and how many before it have not been.
+func (t *told) allow(now time.Duration) (untold uint64, ok bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.n == 0 || now-t.since >= time.Second {
+		t.since, t.n = now, 0
+	}
+	if t.n >= maxTold {
+		t.untold++
+		return 0, false
+	}
+	t.n++
+	untold, t.untold = t.untold, 0
+	return untold, true
+}
+
+// denied tells that the policy has not allowed something. With ask set it returns what the client may be told of it. The
+// topic of d need not stay as it is.
+func (b *Broker) denied(r *rights, d Denial, ask bool) (why string) {
+	var explainer auth.Explainer
+	if ask {
+		explainer, _ = r.policy.(auth.Explainer)
+	}
+	if b.onDenied == nil && explainer == nil {
+		return ""
+	}
+	untold, ok := r.told.allow(b.now())
+	if !ok {
+		return ""
+	}
+	d.Topic = strings.Clone(d.Topic)
+	d.Principal, d.Untold = r.Principal, untold
+	if b.onDenied != nil {
+		b.onDenied(d)
+	}
+	if explainer == nil {
+		return ""
+	}
+	why = explainer.Why(d.Action, d.Topic, d.QoS, d.Retain, d.Size)
+	if len(why) > maxReason || !mqtt.ValidString([]byte(why)) {
+		return ""
+	}
+	return why
+}
+
+// maxReason is how many bytes of explanation a client is sent.
+const maxReason = 1 << 10
+
+// deny is denied for what this connection's client has asked. A reason is asked for only if the client wants to know.
+func (c *Conn) deny(r *rights, a auth.Action, topic []byte, qos uint8, retain bool, size int) string {
+	d := Denial{ClientID: c.sess.id, Action: a, Topic: lent(topic), QoS: qos, Retain: retain, Size: size}
+	return c.b.denied(r, d, c.version == mqtt.V5 && c.problems) // [MQTT-3.1.2-29]
+}
+
+// authorize gives a principal its policy. before is what the principal could do until now.
+func (b *Broker) authorize(clientID string, peer *auth.Peer, p *auth.Principal, before auth.Policy) (*auth.Principal, error) {
+	if b.onAuthorize == nil {
+		return p, nil
+	}
+	q := *p
+	if q.Policy == nil {
+		q.Policy = before
+	}
+	policy, err := b.onAuthorize(clientID, peer, &q)
+	if err != nil {
+		return nil, err
+	}
+	q.Policy = policy
+	return &q, nil
+}
+
+// refusal is an error of Options.Authorize as a client that is connected is told.
+func refusal(err error) Standing {
+	var no *auth.Refusal
+	if errors.As(err, &no) {
+		return Standing{Refused: mqtt.NotAuthorized, Text: no.Text}
+	}
+	return Standing{Refused: mqtt.NotAuthorized, Text: "authorization is not available at the moment"}
+}
