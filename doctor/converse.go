@@ -198,7 +198,7 @@ func (e *exam) judgeConnect(t *talk, err error) (again bool, s Step) {
 		e.step(judgeClientAlert(alert, e.id))
 		return false, s
 	case errors.As(err, &no):
-		s = judgeReason(no, len(e.id.chain) > 0, e.o)
+		s = judgeReason(no, len(e.id.chain) > 0 && e.id.asked, e.o)
 		if t.v == mqtt.V5 && no.code == mqtt.UnsupportedProtocolVersion {
 			return true, s
 		}

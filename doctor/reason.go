@@ -13,7 +13,8 @@ func quoted(s string) string {
 	return fmt.Sprintf(", %q", show(s))
 }
 
-// judgeReason explains a refused CONNECT.
+// judgeReason explains a refused CONNECT; certified tells that the broker has
+// seen, and not refused, a client certificate.
 func judgeReason(no *refusal, certified bool, o Options) Step {
 	text := fmt.Sprintf("the broker refuses the connection: %v (0x%02X)%s", no.code, uint8(no.code), quoted(no.reason))
 	fix := reasonFix(no.code)
@@ -30,7 +31,7 @@ func judgeReason(no *refusal, certified bool, o Options) Step {
 		case o.Username == "" && o.Password == nil && !certified:
 			fix = "say who the client is: --cert FILE --key FILE, or --username NAME --password-file FILE"
 		case certified:
-			fix = "check on the broker that the device is enabled (SealMQ: sealmq device show ID) and may use this client id"
+			fix = "check on the broker that the device is enabled (SealMQ: sealmq device show ID), may use this client id, and needs no user name and password besides"
 		}
 	case mqtt.ClientIDNotValid:
 		fix = "choose another client id with --id"

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/sealmq/sealmq/transport"
 )
@@ -64,12 +65,6 @@ func (e *exam) probe() support {
 		s.cut = isTimeout(a.err)
 		return a, !s.cut
 	}
-	modern := func(version uint16) []uint16 {
-		if version == tls.VersionTLS13 {
-			return suites(tls.CipherSuites(), version)
-		}
-		return append(suites(tls.CipherSuites(), version), suites(tls.InsecureCipherSuites(), version)...)
-	}
 	for _, v := range []uint16{tls.VersionTLS13, tls.VersionTLS12, tls.VersionTLS11, tls.VersionTLS10} {
 		if a, ok := ask(v, modern(v), all...); ok {
 			s.versions[v] = a
@@ -91,7 +86,7 @@ func (e *exam) probe() support {
 			s.groups = append(s.groups, g)
 			continue
 		}
-		list := suites(tls.CipherSuites(), best)
+		list := modern(best)
 		if best == tls.VersionTLS12 {
 			list = ecdhe()
 		}
@@ -105,12 +100,16 @@ func (e *exam) probe() support {
 	return s
 }
 
+// ecdhe are the suites of TLS 1.2 that use the groups.
 func ecdhe() []uint16 {
-	return []uint16{
-		tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
-		tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
-		tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
-	}
+	return slices.DeleteFunc(modern(tls.VersionTLS12), func(id uint16) bool {
+		return !strings.HasPrefix(tls.CipherSuiteName(id), "TLS_ECDHE_")
+	})
+}
+
+// modern are the suites to begin with, the good ones first.
+func modern(version uint16) []uint16 {
+	return append(suites(tls.CipherSuites(), version), suites(tls.InsecureCipherSuites(), version)...)
 }
 
 func (s *support) speaks(v uint16) bool {

@@ -2,9 +2,14 @@ package main
 
 import (
 	"bytes"
+	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"net"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -21,14 +26,17 @@ func newDoctorCmd() *cobra.Command {
 	var o doctor.Options
 	var passwordFile string
 	var asJSON bool
+	var wait attendant
 	cmd := &cobra.Command{
-		Use:   "doctor URL",
+		Use:   "doctor URL | doctor --listen ADDRESS",
 		Short: "Find out why a client does not get through to a broker",
 		Long: `  sealmq doctor mqtts://broker.lan --cafile ca.pem                     as anybody
   sealmq doctor mqtts://broker.lan --cafile ca.pem --cert cert.pem --key key.pem
                                                                        as a device
   sealmq doctor wss://broker.lan/mqtt --username me --password-file pw
   sealmq doctor mqtts://broker.lan --json                              for programs
+  sealmq doctor --listen :8884                                         be the broker, and
+                                                                       see what a device does
 
 Find out why a client does not get through to a broker, any broker: address, TCP,
 TLS, the broker's certificate, the client's own, CONNECT, and a message there and
@@ -38,6 +46,10 @@ ca.pem of this folder counts, or else what the operating system trusts.
 About a dozen short connections are made, some of which the broker logs as refused.
 With --id, or a certificate that fixes the id, a client at work loses its connection
 and its session to this one.
+
+With --listen, clients are taken as the broker of the data folder would take them, up
+to CONNECT, which is refused; what each of them did is printed, until Ctrl-C. --cert
+and --key then name another certificate to show, and --cafile the CAs of clients.
 
 Exit codes:
   0        the client gets through; there may be warnings
@@ -52,12 +64,18 @@ Exit codes:
   9        the topic may not be subscribed (--topic)
   128-162  the broker refused the connection: the MQTT 5 reason code`,
 		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) != 1 {
+			if wait.address != "" && len(args) > 0 {
+				return usagef("--listen takes no URL: clients come to it")
+			}
+			if wait.address == "" && len(args) != 1 {
 				return withExit(exitUsage, fmt.Errorf("%s takes one URL, got %d", cmd.CommandPath(), len(args)), cmd.CommandPath()+" mqtts://localhost")
 			}
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if wait.address != "" {
+				return wait.run(cmd, o, asJSON)
+			}
 			o.URL = args[0]
 			if o.CAFile == "" && strings.Contains(o.URL, "s://") && isFile(defaultCA) {
 				o.CAFile = defaultCA
@@ -94,7 +112,11 @@ Exit codes:
 	f.BoolVar(&o.Insecure, "insecure", false, "go on whatever is wrong with the broker's certificate")
 	f.BoolVar(&o.SendCredentials, "insecure-yes-send-credentials", false, "send a password even so, or without TLS")
 	f.DurationVar(&o.Timeout, "timeout", 30*time.Second, "`TIME` that all of it may take")
-	jsonFlag(cmd, &asJSON, "print the report as JSON")
+	jsonFlag(cmd, &asJSON, "print the report as JSON; with --listen an object a line")
+	f.StringVar(&wait.address, "listen", "", "wait for clients at `ADDRESS` (host:port or :port) in place of a broker")
+	f.BoolVar(&wait.webSocket, "ws", false, "with --listen: MQTT over WebSocket")
+	f.BoolVar(&wait.plain, "no-tls", false, "with --listen: without TLS")
+	dataFlag(cmd, &wait.data)
 	f.SortFlags = false
 	return cmd
 }
@@ -104,8 +126,8 @@ func printStep(w io.Writer, s doctor.Step) {
 	word := map[doctor.Status]string{doctor.OK: "ok", doctor.Warning: "warn", doctor.Failed: "FAIL"}[s.Status]
 	name := strings.ReplaceAll(s.Name, "_", " ")
 	fmt.Fprintf(w, "%-4s  %-18s  %s", word, name, printable(s.Text))
-	if s.Cause != "" {
-		fmt.Fprintf(w, " [%s]", s.Cause)
+	if about := strings.TrimSpace(string(s.Cause) + " " + s.Doc); about != "" {
+		fmt.Fprintf(w, " [%s]", about)
 	}
 	fmt.Fprintln(w)
 	if s.Fix != "" {
@@ -124,6 +146,54 @@ func verdict(r *doctor.Report) error {
 		e.hints = []string{printable(s.Fix)}
 	}
 	return e
+}
+
+// attendant are the flags of doctor --listen.
+type attendant struct {
+	address, data    string
+	webSocket, plain bool
+}
+
+// run takes clients until it is interrupted.
+func (w *attendant) run(cmd *cobra.Command, o doctor.Options, asJSON bool) error {
+	lo := doctor.ListenOptions{Address: w.address, Cert: o.Cert, Key: o.Key, ClientCA: o.CAFile, WebSocket: w.webSocket, Plain: w.plain}
+	switch {
+	case (o.Cert == "") != (o.Key == ""):
+		return usagef("--cert and --key are needed together")
+	case w.plain && (o.Cert != "" || o.CAFile != ""):
+		return usagef("certificates on a listener without TLS")
+	case !w.plain && o.Cert == "":
+		lo.Cert, lo.Key = filepath.Join(w.data, "server", "cert.pem"), filepath.Join(w.data, "server", "key.pem")
+		if lo.ClientCA == "" {
+			lo.ClientCA = filepath.Join(w.data, "ca", "device.pem")
+		}
+	}
+	lo.OnReady = func(a net.Addr) {
+		fmt.Fprintf(cmd.ErrOrStderr(), "sealmq: waiting for clients at %s; Ctrl-C ends it\n", a)
+	}
+	var failed error
+	ctx, stop := context.WithCancel(cmd.Context())
+	defer stop()
+	lo.OnAttempt = func(a doctor.Attempt) {
+		out := cmd.OutOrStdout()
+		if asJSON {
+			if failed = json.NewEncoder(out).Encode(a); failed != nil {
+				stop()
+			}
+			return
+		}
+		fmt.Fprintf(out, "%s  %s\n", a.Time.Format(time.TimeOnly), a.Peer)
+		for _, s := range a.Steps {
+			printStep(out, s)
+		}
+	}
+	if err := doctor.Listen(ctx, lo); err != nil {
+		if pe := (*fs.PathError)(nil); errors.As(err, &pe) && o.Cert == "" && !w.plain {
+			return withExit(exitFile, err, "say --data FOLDER, or name the broker's certificate with --cert and --key")
+		}
+		return onFiles(err)
+	}
+	return failed
 }
 
 // exitFor gives a step that failed its exit code.
