@@ -108,9 +108,6 @@ func TestRevokedSessions(t *testing.T) {
 	}
 	p50, p99, most = spread(took)
 	t.Logf("%d revoked at once: entry in the registry to socket closed p50 %v, p99 %v, most %v", len(took), p50, p99, most)
-	if *long && p99 > time.Second {
-		t.Errorf("p99 is %v, want under a second", p99)
-	}
 }
 
 // version has half a fleet speak version 5, the other half 3.1.1.
