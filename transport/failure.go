@@ -9,7 +9,9 @@ import (
 	"fmt"
 	"net/netip"
 	"regexp"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -215,13 +217,19 @@ func names[T any](v []T, most int, name func(T) string) []string {
 
 func groupName(v uint16) string { return tls.CurveID(v).String() }
 
-// cipherName knows the signalling values, too.
-func cipherName(v uint16) string {
-	switch v {
-	case 0x00ff:
-		return "TLS_EMPTY_RENEGOTIATION_INFO_SCSV"
-	case 0x5600:
-		return "TLS_FALLBACK_SCSV"
+// cipherNames has the signalling values, too. crypto/tls makes its list anew
+// each time it is asked.
+var cipherNames = sync.OnceValue(func() map[uint16]string {
+	m := map[uint16]string{0x00ff: "TLS_EMPTY_RENEGOTIATION_INFO_SCSV", 0x5600: "TLS_FALLBACK_SCSV"}
+	for _, c := range slices.Concat(tls.CipherSuites(), tls.InsecureCipherSuites()) {
+		m[c.ID] = c.Name
 	}
-	return tls.CipherSuiteName(v)
+	return m
+})
+
+func cipherName(v uint16) string {
+	if name, ok := cipherNames()[v]; ok {
+		return name
+	}
+	return fmt.Sprintf("0x%04X", v)
 }
