@@ -43,6 +43,15 @@ func BenchmarkCached(b *testing.B) {
 	}
 }
 
+// BenchmarkTurns asks for four topics in turn, all in the cache.
+func BenchmarkTurns(b *testing.B) {
+	perms := compile(b, rules(10_000)).For(device("pump-17"))
+	topics := [...]string{"dt/pump-17/temperature", "dt/pump-17/pressure", "dt/pump-17/flow", "dt/pump-17/state"}
+	for i := 0; b.Loop(); i++ {
+		perms.May(auth.Publish, topics[i%4], 1, false)
+	}
+}
+
 func BenchmarkUncached(b *testing.B) {
 	for _, n := range []int{1, 10_000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {

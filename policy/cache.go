@@ -25,6 +25,10 @@ type entry struct {
 	later    *outcome
 }
 
+func (q *question) same(o *question) bool {
+	return q.action == o.action && q.qos == o.qos && q.retain == o.retain && q.topic == o.topic
+}
+
 func (s *subject) place(q *question) uint64 {
 	h := uint64(q.action)<<3 | uint64(q.qos)<<1
 	if q.retain {
@@ -35,18 +39,23 @@ func (s *subject) place(q *question) uint64 {
 
 // cached returns the entry of a question, nil if there is none.
 func (s *subject) cached(q *question) *entry {
+	last := &s.last[q.action%4]
+	if e := last.Load(); e != nil && e.q.same(q) {
+		return e
+	}
 	t := s.cache.Load()
 	if t == nil {
 		return nil
 	}
 	i := s.place(q) & uint64(len(t.slots)-1)
-	if e := t.slots[i].Load(); e != nil && e.q == *q {
-		return e
+	e := t.slots[i].Load()
+	if e == nil || !e.q.same(q) {
+		if e = t.slots[i^1].Load(); e == nil || !e.q.same(q) {
+			return nil
+		}
 	}
-	if e := t.slots[i^1].Load(); e != nil && e.q == *q {
-		return e
-	}
-	return nil
+	last.Store(e)
+	return e
 }
 
 // remember puts an answer into the cache. When that is full, one in eight replaces another: a flood of topics costs no

@@ -42,7 +42,19 @@ var _ auth.Policy = (*Permissions)(nil)
 // May implements auth.Policy: Check without a size, so that a rule that allows up to a size does not allow. It does not keep
 // the topic, and allocates nothing for one that it was asked about a while ago.
 func (p *Permissions) May(a auth.Action, topic string, qos uint8, retain bool) bool {
-	return p.Check(Request{Action: a, Topic: topic, QoS: qos, Retain: retain, Size: -1}).Allowed
+	q := question{topic: topic, action: a, qos: qos, retain: retain, wild: a == auth.Subscribe}
+	s := p.current()
+	if e := s.cached(&q); e != nil && e.later == nil {
+		return e.decision.Allowed
+	}
+	return s.check(&Request{Action: a, Topic: topic, QoS: qos, Retain: retain, Size: -1}).Allowed
+}
+
+// MayPublish is May for a publication whose size is known, in bytes. limited says that it is refused because there were too
+// many, and may be allowed later.
+func (p *Permissions) MayPublish(topic string, qos uint8, retain bool, size int) (ok, limited bool) {
+	d := p.Check(Request{Action: auth.Publish, Topic: topic, QoS: qos, Retain: retain, Size: size})
+	return d.Allowed, d.Limited()
 }
 
 // Check decides, and counts a publication that a rule with a rate allows. It does not keep the topic.
@@ -87,6 +99,7 @@ type subject struct {
 	groups []*group
 	values values
 	cache  atomic.Pointer[table]
+	last   [4]atomic.Pointer[entry] // for each action the entry asked for last
 
 	unlimited bool // rates are not counted
 

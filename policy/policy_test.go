@@ -240,6 +240,12 @@ func TestRate(t *testing.T) {
 			t.Error("a rule without rate does not allow")
 		}
 	}
+	if ok, limited := perms.MayPublish("a", 0, false, 10); ok || !limited {
+		t.Errorf("one too many: %v, limited: %v", ok, limited)
+	}
+	if ok, limited := perms.MayPublish("b", 0, false, 10); ok || limited {
+		t.Errorf("what no rule allows: %v, limited: %v", ok, limited)
+	}
 	if !p.For(Identity{}).May(auth.Publish, "a", 0, false) {
 		t.Error("clients share a rate")
 	}

@@ -97,14 +97,17 @@ func (s *search) down(n *node, rest string, more, first bool, group int) {
 		s.take(n.below)
 	}
 	if op.ask(opWildHash, s.q.wild && l == "#") {
-		s.spoilt(n)
 		return
 	}
 	if n.plus != nil && !reserved {
 		s.down(n.plus, after, further, false, group)
 	}
 	if op.ask(opWildPlus, s.q.wild && l == "+") {
-		s.spoilt(n)
+		for i := range n.templates {
+			if t := &n.templates[i]; s.who.values.stands(t.parts, "", group) == damaged {
+				s.denials(t.node)
+			}
+		}
 		return
 	}
 	if next := n.literal[l]; next != nil {
@@ -124,15 +127,6 @@ func (s *search) down(n *node, rest string, more, first bool, group int) {
 			s.denials(t.node)
 		case op.ask(opValue, f == fits):
 			s.down(t.node, after, further, false, group)
-		}
-	}
-}
-
-// spoilt takes the denials behind placeholders whose values must not stand in a topic, of a question with a wildcard there.
-func (s *search) spoilt(n *node) {
-	for i := range n.templates {
-		if t := &n.templates[i]; s.who.values.stands(t.parts, "", -1) == damaged {
-			s.denials(t.node)
 		}
 	}
 }
