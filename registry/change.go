@@ -216,7 +216,11 @@ func (r *Registry) tell(ctx context.Context, act action, ed *edit, err error) {
 		attrs = append(attrs, slog.String("reason", act.reason.String()))
 	}
 	if err != nil {
-		r.o.Log.LogAttrs(ctx, slog.LevelError, "device not changed", append(attrs, slog.Any("error", err))...)
+		level := slog.LevelError
+		if act.what == seenFirst {
+			level = slog.LevelDebug // as often as devices connect; Check says it once
+		}
+		r.o.Log.LogAttrs(ctx, level, "device not changed", append(attrs, slog.Any("error", err))...)
 		return
 	}
 	r.o.Log.LogAttrs(ctx, slog.LevelInfo, "device changed", attrs...)

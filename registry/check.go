@@ -33,6 +33,7 @@ const (
 	CauseQuarantined Cause = "quarantined"
 	CauseUnknown     Cause = "unknown" // not registered
 	CauseRetired     Cause = "retired" // of a CA that is trusted no longer
+	CauseExpired     Cause = "expired" // and not registered
 )
 
 // Verdict is what Check says of a certificate.
@@ -64,6 +65,8 @@ func (e *Refused) Error() string {
 		return who + " is not registered"
 	case CauseRetired:
 		return who + " is of a CA that is trusted no longer"
+	case CauseExpired:
+		return who + " has expired and is not registered"
 	}
 	return "device " + e.Device + " is " + string(e.Cause)
 }
@@ -213,7 +216,8 @@ func (r *Registry) stranger(leaf *x509.Certificate, id string) Verdict {
 }
 
 // strangerOf is the verdict about a certificate that is not registered, v if it is one of ours. That is registered; if it
-// cannot be, because the store refuses changes, it will be the next time. Claims are older than no registry, and refused.
+// cannot be, because the store refuses changes, it will be the next time. Claims are older than no registry, and refused. So
+// is one of ours that has expired: it may have been revoked, for that is forgotten when it expires.
 func (r *Registry) strangerOf(leaf *x509.Certificate, v Verdict) Verdict {
 	refused := Verdict{Cause: CauseUnknown, Device: v.Device}
 	ours := r.issuerOf(leaf) != nil
@@ -224,7 +228,11 @@ func (r *Registry) strangerOf(leaf *x509.Certificate, v Verdict) Verdict {
 		refused.Cause = CauseRevoked
 		return refused
 	}
-	if v.Device == "" || checkID(v.Device) != nil || !ours || r.s.Ready() != nil {
+	if ours && r.o.Now().After(leaf.NotAfter) {
+		refused.Cause = CauseExpired
+		return refused
+	}
+	if v.Device == "" || checkID(v.Device) != nil || !ours {
 		return v
 	}
 	err := r.issued(As(context.Background(), "its first connection"), seenFirst, v.Device, leaf,
@@ -232,12 +240,14 @@ func (r *Registry) strangerOf(leaf *x509.Certificate, v Verdict) Verdict {
 	switch {
 	case err == nil:
 		v.Known = true
+		r.unregistered.Store(false)
 	case errors.Is(err, ErrIssuer): // it says so, but another CA signed it
 	case errors.Is(err, ErrRevoked), errors.Is(err, ErrEnded), errors.Is(err, ErrKey): // a moment ago
 		refused.Cause = CauseRevoked
 		return refused
-	default:
-		r.o.Log.LogAttrs(context.Background(), slog.LevelWarn, "certificate of ours is not registered", slog.Any("error", err))
+	case !r.unregistered.Swap(true):
+		r.o.Log.LogAttrs(context.Background(), slog.LevelWarn, "certificate of ours let in unregistered; so may others be, until one is registered",
+			slog.String("device", v.Device), slog.Any("error", err))
 	}
 	return v
 }

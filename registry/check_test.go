@@ -3,8 +3,10 @@ package registry
 import (
 	"crypto/x509"
 	"errors"
+	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/sealmq/sealmq/pki"
 )
@@ -165,6 +167,56 @@ func TestCheckAllocatesNothing(t *testing.T) {
 			}
 		}); n != 0 {
 			t.Errorf("%s: %v allocations", name, n)
+		}
+	}
+}
+
+// What was revoked is forgotten when it expires; whoever shows it later does not begin anew by it.
+func TestCheckOfExpired(t *testing.T) {
+	b := newBench(t, Options{})
+	purged, evicted, never := b.device("purged"), b.device("evicted"), b.ca.issue(t, "device", "never", 0)
+	foreign := newCA(t, "other CA").issue(t, "device", "foreign", 0)
+	b.do(b.Purge(b.ctx, "purged"))
+	b.do(b.RevokeCertificate(b.ctx, serialOf(evicted), pki.KeyCompromise))
+	b.clock.advance(366 * 24 * time.Hour)
+	for i := range MaxCertificates {
+		b.do(b.Issued(b.ctx, "evicted", b.ca.issue(t, "device", "evicted", 365+i)))
+	}
+	b.reopen()
+	for _, leaf := range []*x509.Certificate{purged, evicted, never} {
+		v := b.Check(leaf)
+		if v.Decision != Refuse || v.Known || v.Cause != CauseExpired {
+			t.Errorf("%s: %+v", leaf.Subject.CommonName, v)
+		}
+		if err := v.Err(); err == nil || err.Error() != "certificate of "+leaf.Subject.CommonName+" has expired and is not registered" {
+			t.Error(err)
+		}
+	}
+	if v := b.Check(foreign); v.Decision != Allow { // its dates are for others to judge
+		t.Errorf("foreign: %+v", v)
+	}
+	if b.Len() != 1 {
+		t.Errorf("%d are registered", b.Len())
+	}
+}
+
+// While the store refuses changes certificates of ours are let in, which is said once.
+func TestCheckWithoutAStore(t *testing.T) {
+	b := newBench(t, Options{})
+	store, warned := b.s, func() int { return strings.Count(b.log.take(), "let in unregistered") }
+	for _, id := range []string{"a", "b"} {
+		store.set(errFull)
+		for i := range 3 {
+			if v := b.Check(b.ca.issue(t, "device", id, i)); v.Decision != Allow || v.Known {
+				t.Errorf("%+v", v)
+			}
+		}
+		if n := warned(); n != 1 {
+			t.Errorf("%d lines", n)
+		}
+		store.err.Store(nil)
+		if v := b.Check(b.ca.issue(t, "device", id, 0)); !v.Known {
+			t.Errorf("%+v", v)
 		}
 	}
 }
