@@ -118,6 +118,11 @@ func TestUnban(t *testing.T) {
 		t.Fatalf("%d: %+v", len(b), b)
 	}
 	h.want("192.0.2.1", Admitted)
+	h.Ban(netip.MustParsePrefix("10.0.0.0/8"), 0, "")
+	if b := h.Unban(netip.MustParsePrefix("10.0.0.0/16")); len(b) != 0 {
+		t.Fatalf("a wider one: %+v", b)
+	}
+	h.want("10.0.0.1", Banned)
 	if h.Unban(netip.Prefix{}) != nil {
 		t.Fatal("of no prefix")
 	}

@@ -44,9 +44,10 @@ func TestSlowFailuresDoNot(t *testing.T) {
 
 func TestBansDouble(t *testing.T) {
 	h := newHouse(t, Config{BanTime: time.Minute, BanLongest: 10 * time.Minute})
-	for _, want := range []time.Duration{1, 2, 4, 8, 10, 10} {
-		if h.fail("2001:db8::1", CauseCredentials, 20) == 0 {
-			t.Fatal("not banned")
+	for i, want := range []time.Duration{1, 2, 4, 8, 10, 10} {
+		// Three quarters of the failures are still on record after a ban.
+		if n := h.fail("2001:db8::1", CauseCredentials, 20); n != 20 && i == 0 || n != 5 && i > 0 {
+			t.Fatalf("banned after %d", n)
 		}
 		if h.fail("2001:db8::1", CauseCredentials, 100) != 0 {
 			t.Fatal("banned twice at once")
@@ -179,6 +180,17 @@ func TestNetworksAreNotBanned(t *testing.T) {
 	}
 	h.want("192.0.2.150", Admitted)
 	h.want("192.0.2.50", Banned)
+
+	// The good ones that turn bad are good no longer.
+	h = newHouse(t, Config{})
+	h.fail("192.0.2.0", CauseProtocol, 20)
+	for i := 1; i <= 12; i++ {
+		h.client(fmt.Sprintf("192.0.2.%d", i)).Leave()
+	}
+	for i := 1; i <= 8; i++ {
+		h.fail(fmt.Sprintf("192.0.2.%d", i), CauseProtocol, 40)
+	}
+	h.want("192.0.2.100", Banned)
 
 	// Switched off.
 	h = newHouse(t, Config{BanNetworkAfter: -1})

@@ -254,6 +254,18 @@ func TestKnownComeFirst(t *testing.T) {
 	h.want("192.0.2.1", TotalHandshakes)
 	h.pass(25 * time.Hour)
 	h.want("192.0.2.1", TotalHandshakes)
+
+	h = newHouse(t, Config{NetworkConnects: 8})
+	h.client("192.0.2.1")
+	for i := 2; i <= 8; i++ {
+		h.open(fmt.Sprintf("192.0.2.%d", i)).Handshaken()
+	}
+	if v := h.open("192.0.2.9").Handshaken(); v != NetworkConnects {
+		t.Fatal(v)
+	}
+	if v := h.open("192.0.2.1").Handshaken(); v != Admitted {
+		t.Fatal(v)
+	}
 }
 
 func TestShed(t *testing.T) {

@@ -53,11 +53,7 @@ func (t *Ticket) Handshaken() Verdict {
 		g.count(v, t.src.addr.key.prefix().Addr(), g.now())
 		return v
 	}
-	if atomic.CompareAndSwapUint32(&t.stage, handshaking, connecting) {
-		g.end(t, handshaking, false, 0)
-	} else {
-		g.end(t, connecting, false, 0) // it has left meanwhile
-	}
+	g.moveOn(t)
 	return Admitted
 }
 
@@ -141,6 +137,15 @@ func (g *Gate) beginConnect(t *Ticket, r *rules) Verdict {
 		h.n.connects++
 	}
 	return Admitted
+}
+
+// moveOn takes the connection, which counts in both stages, out of one.
+func (g *Gate) moveOn(t *Ticket) {
+	if atomic.CompareAndSwapUint32(&t.stage, handshaking, connecting) {
+		g.end(t, handshaking, false, 0)
+	} else {
+		g.end(t, connecting, false, 0) // it has left meanwhile
+	}
 }
 
 // end takes the connection out of those in a stage, and out of those that are open if it is gone. If good is not 0 a client
