@@ -96,6 +96,7 @@ func OpenFleet(cfg Config, keys pki.KeyOptions, log *slog.Logger) (*control.Flee
 	if err != nil {
 		return nil, nil, errors.Join(err, s.Close())
 	}
+	f.watch = f.registry.Watch(func(e registry.Event) { remember(s, e) })
 	end := func() error {
 		f.identity.Settle()
 		f.close()
@@ -149,17 +150,27 @@ func (recordsOnly) Committed(ops []*store.Op, err error) {
 // enrolment hands what devices ask for to the fleet.
 type enrolment struct{ s *Server }
 
-// Owns implements broker.Service.
+// Owns implements broker.Service. Without a fleet nobody else has its topics either: there may be one after a reload.
 func (e enrolment) Owns(topic []byte) bool {
-	f := e.s.fleet.Load()
-	return f != nil && f.enroll.Owns(topic)
+	if f := e.s.fleet.Load(); f != nil {
+		return f.enroll.Owns(topic)
+	}
+	return bytes.HasPrefix(topic, []byte("$pki/"))
 }
 
 // Serve implements broker.Service.
-func (e enrolment) Serve(r *broker.Request) { e.s.fleet.Load().enroll.Serve(requestOf(r)) }
+func (e enrolment) Serve(r *broker.Request) {
+	if f := e.s.fleet.Load(); f != nil {
+		f.enroll.Serve(requestOf(r))
+	}
+}
 
 // Subscribed implements broker.Greeter.
-func (e enrolment) Subscribed(r *broker.Request) { e.s.fleet.Load().enroll.Subscribed(requestOf(r)) }
+func (e enrolment) Subscribed(r *broker.Request) {
+	if f := e.s.fleet.Load(); f != nil {
+		f.enroll.Subscribed(requestOf(r))
+	}
+}
 
 func requestOf(r *broker.Request) *enroll.Request {
 	p := r.Principal
@@ -169,20 +180,35 @@ func requestOf(r *broker.Request) *enroll.Request {
 	}
 }
 
+// gonePrefix begins the keys of records of devices that were purged and whose sessions may still be there.
+const gonePrefix = "gone/"
+
+// remember has the store keep that a device was purged until its sessions have been ended.
+func remember(records registry.Store, e registry.Event) {
+	if e.What == "purge" {
+		records.Submit(&store.Op{Kind: store.PutRecord, Record: &store.Record{Key: gonePrefix + e.Device, Value: []byte{1}}})
+	}
+}
+
 // reviews has the broker look at its sessions after what devices may do has changed. Many changes make one review.
 type reviews struct {
-	due chan struct{}
+	due    chan struct{}
+	advice chan struct{} // devices and files are to follow the CA
 
 	mu   sync.Mutex
 	gone map[string]bool // devices that were purged, with their sessions
 }
 
-func newReviews() *reviews { return &reviews{due: make(chan struct{}, 1), gone: make(map[string]bool)} }
+func newReviews() *reviews {
+	return &reviews{due: make(chan struct{}, 1), advice: make(chan struct{}, 1), gone: make(map[string]bool)}
+}
 
 // want asks for a review. It never blocks.
-func (r *reviews) want() {
+func (r *reviews) want() { wake(r.due) }
+
+func wake(c chan struct{}) {
 	select {
-	case r.due <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
 }
@@ -200,36 +226,63 @@ func (r *reviews) changed(e registry.Event) {
 	r.want()
 }
 
-// review keeps sessions in step with the registry until the server ends, and devices with the CA.
+// review keeps sessions in step with the registry until the server ends.
 func (s *Server) review() {
-	tick := time.NewTicker(adviseEvery)
-	defer tick.Stop()
 	for {
 		select {
 		case <-s.stop.Done():
 			return
-		case <-tick.C:
-			s.renewOperator()
-			s.advise()
-			continue
 		case <-s.reviews.due:
+			s.reviewNow()
 		}
-		s.reviews.mu.Lock()
-		gone := s.reviews.gone
-		s.reviews.gone = make(map[string]bool)
-		s.reviews.mu.Unlock()
-		if len(gone) > 0 {
-			s.broker.End(func(p *auth.Principal) bool {
-				return p.Method == "certificate" && gone[registry.ID(pki.Kind(p.Kind), p.Name)]
-			})
+	}
+}
+
+// reviewNow ends the sessions of devices that were purged, and has all others judged again.
+func (s *Server) reviewNow() {
+	s.reviews.mu.Lock()
+	gone := s.reviews.gone
+	s.reviews.gone = make(map[string]bool)
+	s.reviews.mu.Unlock()
+	if len(gone) > 0 {
+		s.broker.End(func(p *auth.Principal) bool {
+			return p.Method == "certificate" && gone[registry.ID(pki.Kind(p.Kind), p.Name)]
+		})
+		for id := range gone {
+			s.records.Submit(&store.Op{Kind: store.PutRecord, Record: &store.Record{Key: gonePrefix + id}})
 		}
-		s.broker.Review()
-		if s.publishRoots() {
-			s.renewOperator() // whose ca.pem has the roots too
+	}
+	s.broker.Review()
+}
+
+// purged finds devices whose sessions are still to be ended: a command has purged them, or the server has crashed.
+func (s *Server) purged() error {
+	return s.records.Records(gonePrefix, func(key string, _ []byte) bool {
+		s.reviews.gone[key[len(gonePrefix):]] = true
+		return true
+	})
+}
+
+// followEvery is how often devices that stay connected are told that their certificate is due.
+const followEvery = time.Hour
+
+// follow keeps devices, and the operator's files, in step with the CA until the server ends.
+func (s *Server) follow() {
+	tick := time.NewTicker(followEvery)
+	defer tick.Stop()
+	for {
+		told := true
+		select {
+		case <-s.stop.Done():
+			return
+		case <-tick.C:
+		case <-s.reviews.advice:
+			f := s.fleet.Load()
+			told = f != nil && s.issuer != f.identity.CA().DeviceCAs()[0]
 		}
-		if f := s.fleet.Load(); f != nil && s.issuer != f.identity.CA().DeviceCAs()[0] {
-			s.issuer = f.identity.CA().DeviceCAs()[0]
-			s.renewOperator()
+		s.publishRoots()
+		s.renewOperator()
+		if told {
 			s.advise()
 		}
 	}
@@ -244,15 +297,13 @@ func (s *Server) renewOperator() {
 	}
 }
 
-// adviseEvery is how often devices that stay connected are told that their certificate is due.
-const adviseEvery = time.Hour
-
 // advise tells the devices that are connected, and listen, to renew what is due. Others hear it when they subscribe.
 func (s *Server) advise() {
 	f := s.fleet.Load()
 	if f == nil {
 		return
 	}
+	s.issuer = f.identity.CA().DeviceCAs()[0]
 	_ = f.registry.Each(registry.Query{}, func(d registry.Device) bool { // no pattern, no error
 		if payload, due := f.enroll.AdviceFor(&d, ""); due {
 			s.broker.Tell(d.ID, enroll.AdviceTopic, payload, nil)
@@ -261,27 +312,27 @@ func (s *Server) advise() {
 	})
 }
 
-// publishRoots makes the roots known to devices, in the retained message $pki/cacerts, when they have changed.
-func (s *Server) publishRoots() (changed bool) {
+// publishRoots makes the roots known to devices, in the retained message $pki/cacerts, when they have changed. While the
+// store refuses changes it is tried again later.
+func (s *Server) publishRoots() {
 	f := s.fleet.Load()
-	if f == nil {
-		return false
+	if f == nil || s.store.Ready() != nil {
+		return
 	}
 	roots := f.identity.CA().RootPEM()
 	if bytes.Equal(roots, s.roots) {
-		return false
+		return
 	}
 	if _, err := s.Publish(Message{Topic: enroll.RootsTopic, Payload: roots, QoS: 1, Retain: true}); err != nil {
 		s.log.Error("publish the roots", "error", err)
-		return false
+		return
 	}
 	s.roots = roots
-	return true
 }
 
 // accepted notes who has connected.
 func (s *Server) accepted(clientID string, peer *auth.Peer, p *auth.Principal) {
-	if p.Kind != string(pki.Claim) {
+	if !p.Transient { // many enrol from everywhere
 		s.sightings.Accepted(clientID, registry.ID(pki.Kind(p.Kind), p.Name), peer.Addr, peer.Cert)
 	}
 	f := s.fleet.Load()
@@ -303,7 +354,12 @@ func (s *Server) accepted(clientID string, peer *auth.Peer, p *auth.Principal) {
 type devices struct{ s *Server }
 
 // Admit implements auth.Devices.
-func (d devices) Admit(leaf *x509.Certificate) (auth.Admission, error) {
+func (d devices) Admit(peer *auth.Peer) (auth.Admission, error) {
+	return d.admit(peer.Cert, d.s.keeper.Guest(peer.Listener, certs.ID(auth.Identify(peer.Cert))))
+}
+
+// admit judges a certificate; foreign says that the CA of a file has issued it.
+func (d devices) admit(leaf *x509.Certificate, foreign bool) (auth.Admission, error) {
 	f := d.s.fleet.Load()
 	if f == nil {
 		return stranger(leaf), nil
@@ -312,15 +368,27 @@ func (d devices) Admit(leaf *x509.Certificate) (auth.Admission, error) {
 		return d.factory(leaf)
 	}
 	restricted, err := f.identity.Admit(leaf)
-	var a auth.Admission
-	if !f.registry.Check(leaf).Known && err == nil {
-		a = stranger(leaf)
-		if d, ok := f.registry.Get(a.Name); ok && slices.ContainsFunc(d.Certificates, func(c registry.Certificate) bool { return c.State == registry.CertActive }) {
-			return a, &auth.Refusal{Code: mqtt.NotAuthorized, Text: "a device with a certificate of the broker's own CA has this name"}
-		}
+	if err != nil {
+		return auth.Admission{}, err
 	}
-	a.Restricted = restricted
-	return a, err
+	switch {
+	case f.registry.Check(leaf).Known:
+	case foreign:
+		a := stranger(leaf)
+		if held(f, a.Name) {
+			return a, &auth.Refusal{Code: mqtt.NotAuthorized, Text: "a device with another certificate has this name"}
+		}
+		return a, nil
+	case !slices.ContainsFunc(f.identity.CA().DeviceCAs(), func(ca *x509.Certificate) bool { return leaf.CheckSignatureFrom(ca) == nil }):
+		return auth.Admission{}, &auth.Refusal{Code: mqtt.NotAuthorized, Text: "the CA of the certificate is trusted no longer"}
+	}
+	return auth.Admission{Restricted: restricted}, nil
+}
+
+// held reports whether a name belongs to a device with a certificate of ours, or of its maker.
+func held(f *fleet, name string) bool {
+	d, ok := f.registry.Get(name)
+	return ok && (f.enroll.Pinned(&d) || slices.ContainsFunc(d.Certificates, func(c registry.Certificate) bool { return c.State == registry.CertActive }))
 }
 
 // stranger admits the holder of a certificate of another CA by its name. Operators and claims are of our CA alone.
@@ -333,12 +401,12 @@ func stranger(leaf *x509.Certificate) auth.Admission {
 }
 
 // verify is Admit for the end of a handshake, resumed ones included.
-func (d devices) verify(leaf *x509.Certificate) error {
-	_, err := d.Admit(leaf)
+func (d devices) verify(leaf *x509.Certificate, foreign bool) error {
+	_, err := d.admit(leaf, foreign)
 	if err == nil {
 		return nil
 	}
-	no := &notAdmitted{err: err, cause: "client_certificate_refused", hint: "sealmq device list"}
+	no := &notAdmitted{err: err, cause: "client_certificate_refused", hint: "sealmq device list, or sealmq factory list for the certificate of a maker"}
 	if f := d.s.fleet.Load(); f != nil {
 		v := f.registry.Check(leaf)
 		id := v.Device
@@ -355,7 +423,7 @@ func (d devices) verify(leaf *x509.Certificate) error {
 		case registry.CausePending:
 			no.cause, no.hint = "device_pending", "sealmq device enable "+id
 		case registry.CauseUnknown:
-			no.cause, no.hint = "client_certificate_unknown", "register it: sealmq device sign, or let devices.strict be false"
+			no.cause, no.hint = "client_certificate_unknown", "it is not in the registry: sealmq device sign issues one that is"
 		}
 	}
 	return no
@@ -411,10 +479,13 @@ func (d devices) standing(p *auth.Principal) broker.Standing {
 	if p.Method != "certificate" {
 		return broker.Standing{}
 	}
-	if err := d.s.keeper.Stands(certs.ID(p.Cert)); err != nil {
-		return broker.Standing{Refused: mqtt.AdministrativeAction, Text: err.Error()}
-	}
 	f := d.s.fleet.Load()
+	if p.Cert.Serial != "" {
+		ours := f != nil && f.registry.Standing(pki.Kind(p.Kind), p.Name, p.Cert.Serial, p.Cert.Key).Known
+		if err := d.s.keeper.Stands(p.Listener, certs.ID(p.Cert), ours); err != nil {
+			return broker.Standing{Refused: mqtt.AdministrativeAction, Text: err.Error()}
+		}
+	}
 	if f == nil {
 		return broker.Standing{}
 	}

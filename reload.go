@@ -141,6 +141,7 @@ func (s *Server) swap(fresh []*listener) error {
 			s.retired = append(s.retired, o)
 			s.accept(again)
 		}
+		s.show()
 		return err
 	}
 

@@ -36,6 +36,7 @@ import (
 	"github.com/sealmq/sealmq/control"
 	"github.com/sealmq/sealmq/mqtt"
 	"github.com/sealmq/sealmq/pki"
+	"github.com/sealmq/sealmq/registry"
 	"github.com/sealmq/sealmq/store"
 	"github.com/sealmq/sealmq/store/disk"
 	"github.com/sealmq/sealmq/store/memory"
@@ -66,7 +67,7 @@ type Server struct {
 	reviews *reviews
 
 	sightings *audit.Sightings
-	roots     []byte            // as published last; review's own, as the next
+	roots     []byte            // as published last; follow's own, as the next
 	issuer    *x509.Certificate // of devices, when they were last told
 	reload    func() error      // on request of the machine's owner; nil: not possible
 	phrase    pki.Passphrase
@@ -188,7 +189,12 @@ func (s *Server) assemble(o options) (err error) {
 	}
 	set.Apply()
 	s.listeners = listeners
-	s.broker.Review()
+	if s.records != nil {
+		if err := s.purged(); err != nil {
+			return err
+		}
+	}
+	s.reviewNow()
 	s.publishRoots()
 	return nil
 }
@@ -198,11 +204,18 @@ func (s *Server) openFleet(cfg Config, folder *pki.Folder) error {
 	if err := s.openRecords(cfg); err != nil {
 		return err
 	}
-	f, err := newFleet(cfg, folder, s.pkiConfig(cfg), s.records, s.log, func() { s.keeper.Wake(); s.reviews.want() })
+	f, err := newFleet(cfg, folder, s.pkiConfig(cfg), s.records, s.log, func() {
+		s.keeper.Wake()
+		s.reviews.want()
+		wake(s.reviews.advice)
+	})
 	if err != nil {
 		return err
 	}
-	f.watch = f.registry.Watch(s.reviews.changed)
+	f.watch = f.registry.Watch(func(e registry.Event) {
+		remember(s.records, e)
+		s.reviews.changed(e)
+	})
 	s.fleet.Store(f)
 	return nil
 }
@@ -388,6 +401,7 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	s.tasks.Go(func() { s.keeper.Run(s.stop) })
 	s.tasks.Go(s.review)
+	s.tasks.Go(s.follow)
 	s.tend(s.fleet.Load())
 	if s.acme != nil {
 		s.acme.Start(s.stop)

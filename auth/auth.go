@@ -64,8 +64,9 @@ type Principal struct {
 	// Until is when the identity ends, and with it the connection: with the certificate, or a token. Zero: never.
 	Until time.Time
 
-	// Cert names the certificate; zero without one.
-	Cert CertID
+	// Cert names the certificate, and Listener where it was shown; zero without one.
+	Cert     CertID
+	Listener string
 
 	// Restricted: the policy is narrower than the principal's own, since it is quarantined or has to enrol first.
 	Restricted bool

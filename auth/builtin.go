@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"strings"
+	"time"
 
 	"github.com/sealmq/sealmq/mqtt"
 )
@@ -23,9 +24,9 @@ type Certificates struct {
 
 // Devices knows the identities behind certificates.
 type Devices interface {
-	// Admit says whether the holder of a certificate, whose chain was checked, gets in, and as whom. The peer is told the
+	// Admit says whether a peer with a certificate, whose chain was checked, gets in, and as whom. The peer is told the
 	// error's text, with the code of a *Refusal or else as not authorized. It must not block for long.
-	Admit(leaf *x509.Certificate) (Admission, error)
+	Admit(peer *Peer) (Admission, error)
 }
 
 // Admission is how the holder of a certificate gets in. The zero value is the one that the certificate names, with all its
@@ -62,7 +63,7 @@ func (a Certificates) holder(c *Credentials) (*Principal, error) {
 	var how Admission
 	if a.Devices != nil {
 		var err error
-		if how, err = a.Devices.Admit(cert); err != nil {
+		if how, err = a.Devices.Admit(&c.Peer); err != nil {
 			var no *Refusal
 			if errors.As(err, &no) {
 				return nil, no
@@ -78,7 +79,7 @@ func (a Certificates) holder(c *Credentials) (*Principal, error) {
 	}
 	p := &Principal{
 		Name: id, Method: "certificate", Kind: kind, Bound: kind != "operator" && kind != "claim",
-		Cert: Identify(cert), Restricted: how.Restricted,
+		Cert: Identify(cert), Listener: c.Peer.Listener, Restricted: how.Restricted,
 	}
 	if !c.Peer.Expired {
 		p.Until = cert.NotAfter
@@ -88,10 +89,21 @@ func (a Certificates) holder(c *Credentials) (*Principal, error) {
 		return p, p.enrol(c.ClientID)
 	case c.Peer.Enrolment, how.Enrolment:
 		p.Transient, p.Restricted, p.Policy = true, true, Renewing()
+		p.hurry()
 	case p.Restricted:
 		p.Policy = Quarantine(id)
 	}
 	return p, nil
+}
+
+// enrolTime is how long a connection for enrolment or renewal may last.
+const enrolTime = 10 * time.Minute
+
+// hurry bounds the time of a connection that is not there to stay.
+func (p *Principal) hurry() {
+	if end := time.Now().Add(enrolTime); p.Until.IsZero() || end.Before(p.Until) {
+		p.Until = end
+	}
 }
 
 // enrol makes p a principal that may do nothing but enrol.
@@ -100,6 +112,7 @@ func (p *Principal) enrol(clientID string) error {
 		return &Refusal{mqtt.ClientIDNotValid, "enrolment needs a client identifier without / + #: the id of the device is a good one"}
 	}
 	p.Transient, p.Restricted, p.Policy = true, true, Enrolling(clientID)
+	p.hurry()
 	return nil
 }
 

@@ -2,7 +2,6 @@ package auth
 
 import (
 	"context"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"strings"
@@ -102,7 +101,7 @@ type admission struct {
 	err error
 }
 
-func (a admission) Admit(*x509.Certificate) (Admission, error) { return a.how, a.err }
+func (a admission) Admit(*Peer) (Admission, error) { return a.how, a.err }
 
 // Who a peer is on an ordinary listener and on one for enrolment, with and without a certificate.
 func TestRestrictedPrincipals(t *testing.T) {

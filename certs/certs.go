@@ -35,8 +35,8 @@ type Options struct {
 
 	// Verify is asked at the end of each handshake, resumed ones included, about a client certificate whose chain and
 	// dates are good, or expired within Grace on a listener for enrolment. Its error refuses the client. It must not
-	// block. Nil accepts.
-	Verify func(leaf *x509.Certificate) error
+	// block. foreign says that the CA is of a file, and neither ours nor a maker's. Nil accepts.
+	Verify func(leaf *x509.Certificate, foreign bool) error
 
 	// TrustChanged is called after the CAs or the revocation lists of a listener have changed: TLS sessions should be
 	// forgotten, and connections reviewed with Stands. It is called without locks, by Run, Reload and Apply. Nil: nobody.
@@ -64,6 +64,7 @@ type Keeper struct {
 	told    []string           // troubles that are in the log
 
 	trouble atomic.Pointer[[]string]
+	live    atomic.Pointer[map[string]*Listener] // by name
 	guests  guests
 	looks   chan bool     // true: whatever the files look like
 	fetch   chan struct{} // jobs were added
@@ -84,6 +85,16 @@ func New(o Options) *Keeper {
 		o: o, http: newClient(), jobs: map[string]*job{}, staples: map[string]*staple{},
 		looks: make(chan bool, 1), fetch: make(chan struct{}, 1),
 	}
+}
+
+// listener returns the listener of a name, nil if there is none in force.
+func (k *Keeper) listener(name string) *Listener { return k.listeners()[name] }
+
+func (k *Keeper) listeners() map[string]*Listener {
+	if m := k.live.Load(); m != nil {
+		return *m
+	}
+	return nil
 }
 
 // Run keeps everything current until ctx ends.

@@ -25,13 +25,18 @@ type ID struct {
 // later lists: about 200 bytes each, until they end.
 type guests struct {
 	mu    sync.Mutex
-	all   map[ID]guest
+	all   map[visit]guest
 	paths map[string][]*x509.Certificate // the CAs above a certificate, once for all that they have issued
 	due   time.Time
 }
 
+// visit is a certificate at a listener: another one may trust another CA above it.
+type visit struct {
+	id       ID
+	listener string
+}
+
 type guest struct {
-	l     *Listener // that accepted it last
 	above []*x509.Certificate
 	alone bool  // above is the certificate itself, which is trusted without a CA
 	until int64 // seconds since 1970
@@ -48,12 +53,12 @@ func identify(c *x509.Certificate) ID {
 // maxGuests bounds what is remembered; those above it are judged when they connect only.
 const maxGuests = 1 << 20
 
-func (g *guests) add(l *Listener, chain []*x509.Certificate) {
+func (g *guests) add(listener string, chain []*x509.Certificate) {
 	leaf, above, alone := chain[0], chain[1:], len(chain) == 1
 	if alone {
 		above = chain
 	}
-	id := identify(leaf)
+	v := visit{identify(leaf), listener}
 	sum := sha256.New()
 	for _, c := range above {
 		sum.Write(c.Raw)
@@ -63,9 +68,9 @@ func (g *guests) add(l *Listener, chain []*x509.Certificate) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.all == nil {
-		g.all, g.paths = map[ID]guest{}, map[string][]*x509.Certificate{}
+		g.all, g.paths = map[visit]guest{}, map[string][]*x509.Certificate{}
 	}
-	if _, ok := g.all[id]; !ok && len(g.all) >= maxGuests {
+	if _, ok := g.all[v]; !ok && len(g.all) >= maxGuests {
 		return
 	}
 	if known, ok := g.paths[path]; ok {
@@ -73,7 +78,7 @@ func (g *guests) add(l *Listener, chain []*x509.Certificate) {
 	} else {
 		g.paths[path] = above
 	}
-	g.all[id] = guest{l, above, alone, leaf.NotAfter.Unix()}
+	g.all[v] = guest{above, alone, leaf.NotAfter.Unix()}
 }
 
 // forget lets go of certificates that have ended, once an hour.
@@ -84,24 +89,75 @@ func (g *guests) forget(now time.Time) {
 		return
 	}
 	g.due = now.Add(time.Hour)
-	maps.DeleteFunc(g.all, func(_ ID, v guest) bool { return v.until < now.Unix() })
+	maps.DeleteFunc(g.all, func(_ visit, v guest) bool { return v.until < now.Unix() })
 	if len(g.all) == 0 {
 		clear(g.paths)
 	}
 }
 
-// Stands judges a certificate of another CA that was accepted earlier: an error if its CA is not trusted any longer, or a
-// list says that it is revoked. One that is not known stands: it was not accepted since the start, or is our own CA's.
-func (k *Keeper) Stands(id ID) error {
-	k.guests.mu.Lock()
-	g, ok := k.guests.all[id]
-	k.guests.mu.Unlock()
+// find returns what is remembered of a certificate that a listener has accepted.
+func (g *guests) find(id ID, listener string) (of guest, ok bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	of, ok = g.all[visit{id, listener}]
+	return of, ok
+}
+
+// Guest reports whether a listener has accepted a certificate as one of the CAs in its files, which it still trusts.
+func (k *Keeper) Guest(listener string, id ID) bool {
+	g, ok := k.guests.find(id, listener)
 	if !ok {
+		return false
+	}
+	l := k.listener(listener)
+	if l == nil {
+		return false
+	}
+	m := l.current.Load()
+	return m.trust != nil && m.trust.of(g.above) == fileCA
+}
+
+// Stands judges a certificate that a listener has accepted earlier: an error if its CA is not trusted there any longer, or a
+// list says that it is revoked. ours says that it is of our own CA; of the others, one that is not known stands: it was not
+// accepted since the start. Where the listener is gone, any other may answer for it.
+func (k *Keeper) Stands(listener string, id ID, ours bool) error {
+	g, known := k.guests.find(id, listener)
+	if !ours && !known {
 		return nil
 	}
-	m := g.l.current.Load()
+	judge := func(m *material) error {
+		if ours {
+			return m.standsOurs()
+		}
+		return m.stands(g, id)
+	}
+	if l := k.listener(listener); l != nil {
+		return judge(l.current.Load())
+	}
+	err := refuse("client_certificate_ca", errors.New("no listener accepts this certificate any longer"))
+	for _, l := range k.listeners() {
+		if judge(l.current.Load()) == nil {
+			return nil
+		}
+	}
+	return err
+}
+
+var errNobody = errors.New("the listener accepts no certificates any longer")
+
+func (m *material) standsOurs() error {
+	switch {
+	case m.trust == nil:
+		return refuse("client_certificate_ca", errNobody)
+	case m.trust.ours == 0:
+		return refuse("client_certificate_ca", errors.New("the listener accepts no certificates of the broker's own CA any longer"))
+	}
+	return nil
+}
+
+func (m *material) stands(g guest, id ID) error {
 	if m.trust == nil {
-		return refuse("client_certificate_ca", errors.New("the listener accepts no certificates any longer"))
+		return refuse("client_certificate_ca", errNobody)
 	}
 	anchor := g.above[len(g.above)-1]
 	from := m.trust.of(g.above)

@@ -14,6 +14,7 @@ import (
 // Listener is what one listener shows and trusts. Its methods are called in handshakes, from many goroutines.
 type Listener struct {
 	k       *Keeper
+	name    string
 	current atomic.Pointer[material]
 }
 

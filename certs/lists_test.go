@@ -34,7 +34,7 @@ func TestLists(t *testing.T) {
 	want("empty list", "", "")
 	r.fine()
 	id := ID{Serial: "03", Key: pki.SPKI{}}
-	if err := r.k.Stands(id); err != nil {
+	if err := r.k.Stands(r.l.name, id, false); err != nil {
 		t.Errorf("a certificate that was never seen: %v", err)
 	}
 

@@ -45,7 +45,7 @@ func (s *Spec) files() []string {
 // plan makes a listener of a Spec, as a change of the one that has its name.
 func (k *Keeper) plan(spec Spec, ours *own) (*watched, error) {
 	spec.Pairs, spec.ClientCAs, spec.CRLs = slices.Clone(spec.Pairs), slices.Clone(spec.ClientCAs), slices.Clone(spec.CRLs)
-	w := &watched{spec: spec, l: &Listener{k: k}}
+	w := &watched{spec: spec, l: &Listener{k: k, name: spec.Name}}
 	if err := spec.validate(); err != nil {
 		return w, err
 	}

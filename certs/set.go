@@ -74,6 +74,11 @@ func (s *Set) Apply() {
 		}
 	}
 	k.hosts, k.watch, k.own = s.hosts, s.watch, s.own
+	live := make(map[string]*Listener, len(s.watch))
+	for _, w := range s.watch {
+		live[w.spec.Name] = w.l
+	}
+	k.live.Store(&live)
 	k.syncJobs()
 	for _, w := range s.watch {
 		if slices.Contains(changed, w.spec.Name) {

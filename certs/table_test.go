@@ -146,7 +146,7 @@ func TestVerifyConnectionDoesNotAllocate(t *testing.T) {
 	}
 	r := newRig(t, Spec{TrustOwn: true}, func(o *Options) {
 		o.Folder = func() *pki.Folder { return f }
-		o.Verify = func(*x509.Certificate) error { return nil }
+		o.Verify = func(*x509.Certificate, bool) error { return nil }
 	})
 	cs := tls.ConnectionState{PeerCertificates: []*x509.Certificate{b.Leaf}, VerifiedChains: [][]*x509.Certificate{{b.Leaf, f.CA().DeviceCAs()[0]}}}
 	if n := testing.AllocsPerRun(100, func() {

@@ -67,13 +67,16 @@ func (l *Listener) VerifyConnection(cs tls.ConnectionState) error {
 	if trusted < len(cs.VerifiedChains) {
 		cs.VerifiedChains = slices.DeleteFunc(slices.Clone(cs.VerifiedChains), func(c []*x509.Certificate) bool { return m.trust.of(c) == 0 })
 	}
+	if from == factoryCA && !slices.ContainsFunc(cs.VerifiedChains, func(c []*x509.Certificate) bool { return len(c) == 2 }) {
+		return refuse("client_certificate_ca", errors.New("the certificate is of a CA below that of the maker: have the one registered that signs the devices (sealmq factory add)"))
+	}
 	if from == fileCA && m.lists != nil {
 		if err := m.lists.VerifyConnection(cs); err != nil {
 			return refuseListed(err)
 		}
 	}
 	if l.k.o.Verify != nil {
-		if err := l.k.o.Verify(leaf); err != nil {
+		if err := l.k.o.Verify(leaf, from == fileCA); err != nil {
 			var told interface{ Refused() (cause, hint string) }
 			if errors.As(err, &told) {
 				return err
@@ -82,7 +85,7 @@ func (l *Listener) VerifyConnection(cs tls.ConnectionState) error {
 		}
 	}
 	if from != ourCA {
-		l.k.guests.add(l, cs.VerifiedChains[0])
+		l.k.guests.add(l.name, cs.VerifiedChains[0])
 	}
 	return nil
 }

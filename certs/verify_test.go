@@ -38,7 +38,7 @@ func TestEnrolment(t *testing.T) {
 		ClientCAs: []string{d.put("listed.pem", listed.pem())}, CRLs: []string{d.put("listed.crl", listed.list(time.Hour, revoked))}, Enroll: true, Grace: 30 * time.Hour,
 	}, func(o *Options) {
 		o.Folder = func() *pki.Folder { return f }
-		o.Verify = func(leaf *x509.Certificate) error {
+		o.Verify = func(leaf *x509.Certificate, _ bool) error {
 			if leaf.Subject.CommonName == "banned" {
 				return banned
 			}
@@ -96,7 +96,7 @@ func TestResumption(t *testing.T) {
 				Pairs: []Pair{d.pair("x", a.server("one.example.org"))}, ClientCAs: []string{d.put("ca.pem", append(a.pem(), b.pem()...))},
 				CRLs: []string{d.put("a.crl", pki.EncodeCRL(a.list(time.Hour)))},
 			}, func(o *Options) {
-				o.Verify = func(*x509.Certificate) error {
+				o.Verify = func(*x509.Certificate, bool) error {
 					if banned {
 						return errors.New("banned")
 					}
@@ -167,7 +167,7 @@ func TestStands(t *testing.T) {
 		t.Helper()
 		r.look()
 		for c, cause := range want {
-			if got := refusal(r.k.Stands(identify(c.Leaf))); got != cause {
+			if got := refusal(r.k.Stands(r.l.name, identify(c.Leaf), false)); got != cause {
 				t.Errorf("%s: %s: %q, wanted %q", what, c.Leaf.Subject, got, cause)
 			}
 		}
