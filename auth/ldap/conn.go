@@ -10,6 +10,8 @@ import (
 	"time"
 
 	goldap "github.com/go-ldap/ldap/v3"
+
+	"github.com/sealmq/sealmq/auth"
 )
 
 const (
@@ -77,7 +79,7 @@ func (a *Authenticator) dial(ctx context.Context) (*conn, error) {
 }
 
 // borrow gives f a connection for one client. What was idle may have been closed by the directory: then a new one is tried.
-// A connection after an error is not kept.
+// A connection that failed is not kept.
 func (a *Authenticator) borrow(ctx context.Context, f func(*conn) error) error {
 	for {
 		c, fresh, err := a.take(ctx)
@@ -90,16 +92,23 @@ func (a *Authenticator) borrow(ctx context.Context, f func(*conn) error) error {
 		stop := context.AfterFunc(ctx, func() { c.Close() })
 		err = guarded(c, f)
 		stop()
-		if goldap.IsErrorWithCode(err, goldap.ErrorNetwork) || err != nil && c.IsClosing() {
-			c.Close()
-			if !fresh && ctx.Err() == nil {
-				continue
-			}
+		if decided(err) {
+			a.give(c)
 			return err
 		}
-		a.give(c)
-		return err
+		c.Close()
+		if fresh || ctx.Err() != nil {
+			return err
+		}
 	}
+}
+
+// decided reports whether an outcome is what the directory has said, not what became of the connection to it.
+func decided(err error) bool {
+	var no *auth.Refusal
+	var result *goldap.Error
+	return err == nil || errors.Is(err, auth.ErrUndecided) || errors.As(err, &no) ||
+		errors.As(err, &result) && result.ResultCode < goldap.ErrorNetwork
 }
 
 // guarded turns a panic over a malformed answer into an error.
