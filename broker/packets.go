@@ -2,7 +2,9 @@ package broker
 
 import (
 	"bytes"
+	"context"
 	"fmt"
+	"log/slog"
 	"time"
 	"unicode/utf8"
 
@@ -248,7 +250,9 @@ func (c *Conn) refusePublish(p *mqtt.Publish, name []byte, code mqtt.ReasonCode,
 
 // decline is refusePublish without the count.
 func (c *Conn) decline(p *mqtt.Publish, name []byte, code mqtt.ReasonCode, text string) error {
-	c.b.log.Debug("publish refused", c.attrs("topic", string(name), "reason", code.String(), "text", text)...)
+	if c.b.log.Enabled(context.Background(), slog.LevelDebug) {
+		c.b.log.Debug("publish refused", c.attrs("topic", string(name), "reason", code.String(), "text", text)...)
+	}
 	answer := mqtt.PUBACK
 	if p.QoS == 2 {
 		answer = mqtt.PUBREC
