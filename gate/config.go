@@ -87,7 +87,7 @@ type Config struct {
 	// whole network is; not while as many of its addresses have clients that connected meanwhile. 0 bans no networks.
 	BanNetworkAfter int `toml:"ban_network_after" default:"8" min:"0" max:"128" none:"-1"`
 
-	// TrackedAddresses is how many addresses are remembered, at up to 100 bytes each, and a quarter as many networks. Most
+	// TrackedAddresses is how many addresses are remembered, at about 100 bytes each, and a quarter as many networks. Most
 	// connections from more of them count for their network and in total.
 	TrackedAddresses int `toml:"tracked_addresses" default:"500000" min:"1000" max:"100000000"`
 

@@ -89,37 +89,40 @@ func TestCaps(t *testing.T) {
 
 func TestConnectsAreCountedApart(t *testing.T) {
 	h := newHouse(t, Config{
-		AddressHandshakes: 1, AddressConnects: 2, NetworkConnects: 3, TotalConnects: 4, TotalHandshakes: 100, Exempt: []string{"10.0.0.0/8"},
+		AddressHandshakes: 3, AddressConnects: 2, NetworkConnects: 3, TotalConnects: 4, TotalHandshakes: 100, Exempt: []string{"10.0.0.0/8"},
 	})
-	a := h.open("192.0.2.1")
+	a, b, c := h.open("192.0.2.1"), h.open("192.0.2.1"), h.open("192.0.2.1")
+	d, e, f := h.open("192.0.2.2"), h.open("192.0.2.3"), h.open("198.51.100.1")
 	h.want("192.0.2.1", AddressHandshakes)
 	a.Handshaken()
 	a.Handshaken() // said again
-	b := h.open("192.0.2.1")
-	b.Handshaken()
-	c := h.open("192.0.2.1")
+	h.open("192.0.2.1").Handshaken()
 	for range 2 {
 		if v := c.Handshaken(); v != AddressConnects {
 			t.Fatal(v)
 		}
 	}
-	h.want("192.0.2.1", AddressHandshakes) // c stays one in the handshake
+	// Nobody begins a handshake whose end would be refused.
+	c.Leave()
+	h.want("192.0.2.1", AddressConnects)
 	a.Connected()
 	a.Connected()
-	if v := c.Handshaken(); v != Admitted {
+	h.want("192.0.2.1", Admitted)
+	if v := b.Handshaken(); v != Admitted {
 		t.Fatal(v)
 	}
-	h.open("192.0.2.2").Handshaken()
-	d := h.open("192.0.2.3")
-	if v := d.Handshaken(); v != NetworkConnects {
+	d.Handshaken()
+	if v := e.Handshaken(); v != NetworkConnects {
 		t.Fatal(v)
 	}
+	h.want("192.0.2.4", NetworkConnects)
 	h.open("10.0.0.1").Handshaken()
-	h.open("10.0.0.1")
-	if v := h.open("198.51.100.1").Handshaken(); v != TotalConnects {
+	h.want("10.0.0.1", TotalConnects)
+	if v := f.Handshaken(); v != TotalConnects {
 		t.Fatal(v)
 	}
-	if s := h.Stats(); s.Open != 8 || s.Connects != 4 || s.Handshakes != 3 {
+	h.want("198.51.101.1", TotalConnects)
+	if s := h.Stats(); s.Open != 7 || s.Connects != 4 || s.Handshakes != 2 {
 		t.Fatalf("%+v", s)
 	}
 }
@@ -257,10 +260,12 @@ func TestKnownComeFirst(t *testing.T) {
 
 	h = newHouse(t, Config{NetworkConnects: 8})
 	h.client("192.0.2.1")
+	late := h.open("192.0.2.9")
 	for i := 2; i <= 8; i++ {
 		h.open(fmt.Sprintf("192.0.2.%d", i)).Handshaken()
 	}
-	if v := h.open("192.0.2.9").Handshaken(); v != NetworkConnects {
+	h.want("192.0.2.10", NetworkConnects)
+	if v := late.Handshaken(); v != NetworkConnects {
 		t.Fatal(v)
 	}
 	if v := h.open("192.0.2.1").Handshaken(); v != Admitted {

@@ -76,12 +76,18 @@ func (m *model) enter(addr, net string) Verdict {
 		return AddressConnections
 	case m.count(addr, "handshake") >= c.AddressHandshakes:
 		return AddressHandshakes
+	case m.count(addr, "connect") >= c.AddressConnects:
+		return AddressConnects
 	case n.tokens-rest(c.NetworkBurst) < most:
 		return NetworkRate
 	case m.count(net, "") >= kept(c.NetworkConnections, known):
 		return NetworkConnections
 	case m.count(net, "handshake") >= kept(c.NetworkHandshakes, known):
 		return NetworkHandshakes
+	case m.count(net, "connect") >= kept(c.NetworkConnects, known):
+		return NetworkConnects
+	case m.count("", "connect") >= kept(c.TotalConnects, known):
+		return TotalConnects
 	case m.count("", "") >= kept(c.TotalConnections, known):
 		return TotalConnections
 	case m.count("", "handshake") >= kept(c.TotalHandshakes, known):

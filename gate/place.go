@@ -14,6 +14,9 @@ type total struct {
 
 // enter counts a connection that begins.
 func (c *total) enter(l *limits, known bool) Verdict {
+	if c.connects.Load() >= l.bound(l.connects, known) {
+		return TotalConnects // its handshake would be for nothing
+	}
 	if c.open.Add(1) > l.bound(l.open, known) {
 		c.open.Add(-1)
 		return TotalConnections
@@ -155,6 +158,8 @@ func (l *limits) exceeded(p *place, now int64, known bool) excess {
 		return overOpen
 	case int64(p.handshakes) >= l.bound(l.handshakes, known):
 		return overHandshakes
+	case int64(p.connects) >= l.bound(l.connects, known):
+		return overConnects // its handshake would be for nothing
 	}
 	return within
 }
