@@ -127,7 +127,16 @@ func (e *exam) dialTo(a netip.Addr) (net.Conn, error) {
 	conn.SetDeadline(time.Now().Add(e.phase))
 	// Who gives up does not wait for the end of the phase.
 	stop := context.AfterFunc(e.ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
-	return &phased{Conn: conn, stop: stop}, nil
+	e.live = &phased{Conn: conn, stop: stop}
+	return e.live, nil
+}
+
+// renew begins another phase on the connection made last.
+func (e *exam) renew() {
+	e.live.SetDeadline(time.Now().Add(e.phase))
+	if e.ctx.Err() != nil {
+		e.live.SetDeadline(time.Unix(1, 0))
+	}
 }
 
 // phased is a connection whose deadline the end of the examination brings forward.
@@ -158,7 +167,7 @@ func isTimeout(err error) bool {
 
 func judgeDial(target string, err error) Step {
 	switch {
-	case errors.Is(err, syscall.ECONNREFUSED):
+	case errors.Is(err, syscall.ECONNREFUSED), err != nil && strings.Contains(err.Error(), "refused"): // Windows has another number
 		return fail(StepTCP, CauseRefused, "", "nothing listens at "+target,
 			"start the broker (sealmq serve), or check the port: MQTT with TLS is 8883, without 1883")
 	case isTimeout(err), errors.Is(err, syscall.ETIMEDOUT):

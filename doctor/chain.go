@@ -21,6 +21,12 @@ const (
 	chainBig  = 4 << 10
 )
 
+// maxChain bounds the certificates that are judged: no client takes as many,
+// and each costs checks of signatures.
+const maxChain = 20
+
+func judged(chain []*x509.Certificate) []*x509.Certificate { return chain[:min(len(chain), maxChain)] }
+
 func chainBytes(chain []*x509.Certificate) int {
 	n := 0
 	for _, c := range chain {

@@ -49,6 +49,7 @@ func (e *exam) open() (net.Conn, error) {
 // verifyAgain holds the broker to what was judged: nobody may take its place.
 func (e *exam) verifyAgain(chain []*x509.Certificate) error {
 	now := e.o.Now()
+	chain = judged(chain)
 	trusted, named := judgeTrust(chain, e.trust, now), judgeName(chain[0], e.url.Host)
 	switch {
 	case e.acceptable(trusted, named):
@@ -79,6 +80,7 @@ func (e *exam) attempt(v mqtt.Version) (again bool, s Step) {
 		return false, s
 	}
 	defer func() { conn.Close() }()
+	e.renew()
 	if e.url.WebSocket {
 		up, err := websocket.NewClient(conn, e.hostHeader(), e.url.Path, websocket.ClientOptions{})
 		if alert := remoteAlert(err); err != nil && alert >= 0 {
@@ -90,7 +92,7 @@ func (e *exam) attempt(v mqtt.Version) (again bool, s Step) {
 		}
 		conn = up
 	}
-	t := &talk{conn: conn, v: v}
+	t := &talk{conn: conn, v: v, renew: e.renew}
 	p := &mqtt.Connect{
 		Version: v, CleanStart: true, KeepAlive: 30, ClientID: []byte(e.o.ClientID),
 		HasUsername: e.o.Username != "" || v != mqtt.V5 && e.o.Password != nil, Username: []byte(e.o.Username),
@@ -238,8 +240,7 @@ func (e *exam) explainSilence(five, three Step) Step {
 		if e.speaksTLS() {
 			return judgeNotMQTT(kindTLS, e.target(e.addr))
 		}
-		k := e.identify(nil)
-		if k != kindMQTT && k != kindOther {
+		if k := e.provoke(e.get()); k != kindMQTT && k != kindOther && k != kindClosed && k != kindSilent {
 			return judgeNotMQTT(k, e.target(e.addr))
 		}
 	}
@@ -261,7 +262,7 @@ func (e *exam) provokeTLS() kind {
 		return kindClosed
 	}
 	defer conn.Close()
-	fmt.Fprintf(conn, "GET / HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n", e.hostHeader())
+	conn.Write(e.get())
 	return listen(conn)
 }
 

@@ -27,6 +27,7 @@ type exam struct {
 	ctx    context.Context
 	report *Report
 	phase  time.Duration // longest wait for the other side
+	live   *phased       // the connection made last
 
 	url   *client.URL
 	trust trust
@@ -184,7 +185,7 @@ func (e *exam) secure() bool {
 		}
 	}
 	var refused *Step
-	err, first := e.look(alpn)
+	first, err := e.look(alpn)
 	if remoteAlert(err) == 120 {
 		s := judgeHelloAlert(120, e.url.Host, []string{alpn})
 		s.Fix = hint(transport.CauseALPN)
@@ -192,9 +193,9 @@ func (e *exam) secure() bool {
 			s.Status = Warning
 		}
 		refused = &s
-		err, first = e.look("")
+		first, err = e.look("")
 	}
-	chain := e.state.PeerCertificates
+	chain := judged(e.state.PeerCertificates)
 	if len(chain) == 0 {
 		return e.noTLS(err, first)
 	}
@@ -205,12 +206,12 @@ func (e *exam) secure() bool {
 	}
 	e.report.TLS = &TLS{
 		Version: tls.VersionName(e.state.Version), Suite: tls.CipherSuiteName(e.state.CipherSuite), Versions: s.accepted(), Groups: names(s.groups),
-		ClientCertificate: e.id.asked, ClientCAs: issuers(e.id.cas), ChainBytes: chainBytes(chain),
+		ClientCertificate: e.id.asked, ClientCAs: issuers(e.id.cas), ChainBytes: chainBytes(e.state.PeerCertificates),
 	}
 	if group != "" {
 		e.report.TLS.Group = groupName(e.state.CurveID)
 	}
-	for _, c := range chain[:min(len(chain), 20)] {
+	for _, c := range chain {
 		e.report.TLS.Chain = append(e.report.TLS.Chain, certificate(c))
 	}
 	e.step(pass(StepTLS, "%s, %s%s", e.report.TLS.Version, e.report.TLS.Suite, group))
@@ -268,10 +269,10 @@ func (e *exam) tlsConfig(alpn string) *tls.Config {
 
 // look makes a handshake without a certificate of ours and keeps what it
 // shows. first is what the broker said to begin with.
-func (e *exam) look(alpn string) (err error, first []byte) {
+func (e *exam) look(alpn string) (first []byte, err error) {
 	conn, err := e.dial()
 	if err != nil {
-		return err, nil
+		return nil, err
 	}
 	rec := &recorder{Conn: conn}
 	cfg := e.tlsConfig(alpn)
@@ -288,7 +289,7 @@ func (e *exam) look(alpn string) (err error, first []byte) {
 		e.state = t.ConnectionState()
 	}
 	t.Close()
-	return err, rec.first
+	return rec.first, err
 }
 
 // noTLS explains a handshake that showed no certificate.
@@ -317,6 +318,10 @@ func (e *exam) noTLS(err error, first []byte) bool {
 		e.step(fail(StepTLS, transport.CauseTimeout, "tls", target+" begins a TLS handshake and does not end it", hint(transport.CauseTimeout)))
 	case tells:
 		e.step(fail(StepTLS, transport.CauseOther, "", "the TLS handshake failed: "+show(text), "look into the broker's log"))
+	case isTimeout(err) && len(first) == 0 && e.speaksTLS():
+		e.step(fail(StepTLS, transport.CauseTimeout, "large_hello",
+			target+" answers a small ClientHello and not a large one, as post-quantum key exchange makes it: something in between drops it",
+			"mend the firewall or proxy in between, or leave X25519MLKEM768 out (programs in Go: GODEBUG=tlsmlkem=0)"))
 	default:
 		e.step(judgeNotTLS(e.identify(first), target, e.url.WebSocket))
 	}

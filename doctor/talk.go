@@ -18,6 +18,17 @@ type talk struct {
 	v    mqtt.Version
 	buf  []byte
 	got  []byte // the first bytes that came
+	// renew gives the next exchange as long as the ones before; optional.
+	renew func()
+}
+
+// send writes one packet.
+func (t *talk) send(packet []byte) error {
+	if t.renew != nil {
+		t.renew()
+	}
+	_, err := t.conn.Write(packet)
+	return err
 }
 
 // notMQTT is an answer that cannot be parsed.
@@ -79,7 +90,7 @@ func (t *talk) next() (mqtt.Header, []byte, error) {
 
 // connect sends p and waits for CONNACK.
 func (t *talk) connect(p *mqtt.Connect) (*mqtt.Connack, error) {
-	if _, err := t.conn.Write(p.Append(nil, t.v)); err != nil {
+	if err := t.send(p.Append(nil, t.v)); err != nil {
 		// What the broker said before it closed is worth more.
 		if _, _, e := t.receive(); e != nil && remoteAlert(e) >= 0 {
 			err = e
@@ -109,7 +120,7 @@ func (t *talk) connect(p *mqtt.Connect) (*mqtt.Connack, error) {
 
 // ping sends PINGREQ and waits for its answer.
 func (t *talk) ping() error {
-	if _, err := t.conn.Write(mqtt.AppendPingreq(nil)); err != nil {
+	if err := t.send(mqtt.AppendPingreq(nil)); err != nil {
 		return err
 	}
 	for {
@@ -123,7 +134,7 @@ func (t *talk) ping() error {
 // subscribe returns the broker's code for the filter.
 func (t *talk) subscribe(filter string, qos uint8) (mqtt.ReasonCode, error) {
 	p := mqtt.Subscribe{PacketID: 1, Filters: []mqtt.Subscription{{Filter: []byte(filter), QoS: qos}}}
-	if _, err := t.conn.Write(p.Append(nil, t.v)); err != nil {
+	if err := t.send(p.Append(nil, t.v)); err != nil {
 		return 0, err
 	}
 	for {
@@ -149,7 +160,7 @@ func (t *talk) echo(topic string, payload []byte, qos uint8) (mqtt.ReasonCode, e
 	if qos > 0 {
 		p.PacketID = 2
 	}
-	if _, err := t.conn.Write(p.Append(nil, t.v)); err != nil {
+	if err := t.send(p.Append(nil, t.v)); err != nil {
 		return 0, err
 	}
 	acked, back := qos == 0, false
@@ -179,7 +190,7 @@ func (t *talk) echo(topic string, payload []byte, qos uint8) (mqtt.ReasonCode, e
 			back = true
 			if m.QoS == 1 {
 				ack := mqtt.Ack{Type: mqtt.PUBACK, PacketID: m.PacketID}
-				if _, err := t.conn.Write(ack.Append(nil, t.v)); err != nil {
+				if err := t.send(ack.Append(nil, t.v)); err != nil {
 					return 0, err
 				}
 			}

@@ -93,18 +93,24 @@ func (e *exam) identify(first []byte) kind {
 	connect := (&mqtt.Connect{Version: mqtt.V311, CleanStart: true, KeepAlive: 10}).Append(nil, mqtt.V311)
 	k := e.provoke(connect)
 	if k == kindClosed || k == kindSilent {
-		get := fmt.Sprintf("GET / HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n", e.hostHeader())
-		if h := e.provoke([]byte(get)); h != kindClosed && h != kindSilent {
+		if h := e.provoke(e.get()); h != kindClosed && h != kindSilent {
 			return h
 		}
 	}
 	return k
 }
 
+func (e *exam) get() []byte {
+	return fmt.Appendf(nil, "GET / HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n", e.hostHeader())
+}
+
 // provoke says something without TLS and tells what answers.
 func (e *exam) provoke(say []byte) kind {
 	conn, err := e.dial()
 	if err != nil {
+		if isTimeout(err) {
+			return kindSilent
+		}
 		return kindClosed
 	}
 	defer conn.Close()
