@@ -116,15 +116,15 @@ func (b *Backoff) Wait(user, addr string) time.Duration {
 	now := b.now()
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	both := b.entries[keys[0]]
-	wait := both.until.Sub(now)
-	if !both.good.IsZero() && now.Sub(both.good) < trusted {
+	wait := b.entries[keys[2]].until.Sub(now)
+	if user == "" {
 		return wait
 	}
-	if user != "" {
-		wait = max(wait, b.entries[keys[1]].until.Sub(now))
+	both := b.entries[keys[0]]
+	if !both.good.IsZero() && now.Sub(both.good) < trusted {
+		return both.until.Sub(now)
 	}
-	return max(wait, b.entries[keys[2]].until.Sub(now))
+	return max(wait, both.until.Sub(now), b.entries[keys[1]].until.Sub(now))
 }
 
 // Failed counts an attempt that failed, and returns how long the next has to wait if it is longer than before. proof, if
@@ -140,7 +140,7 @@ func (b *Backoff) Failed(user, addr string, proof []byte) time.Duration {
 	defer b.mu.Unlock()
 	var wait time.Duration
 	for i, k := range keys {
-		if i == 1 && user == "" {
+		if user == "" && i < 2 {
 			continue
 		}
 		e, known := b.entries[k]
@@ -167,6 +167,9 @@ func (b *Backoff) Failed(user, addr string, proof []byte) time.Duration {
 
 // Succeeded forgets the failures of the user from this address, and trusts both together for a day.
 func (b *Backoff) Succeeded(user, addr string) {
+	if user == "" {
+		return
+	}
 	keys, _ := b.keys(user, addr)
 	now := b.now()
 	b.mu.Lock()

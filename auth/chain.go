@@ -31,9 +31,7 @@ func Wrong() error {
 
 // ByCertificate is Certificates as a link of a Chain: it decides about peers with a certificate and about those on a
 // listener for enrolment, and leaves all others to the next link.
-type ByCertificate struct {
-	Devices Devices // see Certificates
-}
+type ByCertificate Certificates
 
 // Authenticate implements Authenticator.
 func (a ByCertificate) Authenticate(ctx context.Context, c *Credentials) (*Principal, error) {
@@ -52,6 +50,18 @@ func (Anonymous) Authenticate(_ context.Context, c *Credentials) (*Principal, er
 		return nil, ErrUndecided
 	}
 	return &Principal{Method: "anonymous"}, nil
+}
+
+// Unguessable is an Authenticator of proofs that nobody can guess, such as signatures: what it refuses is no guess, and does
+// not slow down others.
+type Unguessable interface {
+	Authenticator
+	Unguessable()
+}
+
+func guessable(a Authenticator) bool {
+	_, no := a.(Unguessable)
+	return !no
 }
 
 // Link is an authenticator of a Chain under the name that it has in the configuration: "certificate", "password", …
@@ -89,14 +99,15 @@ func (ch *Chain) Authenticate(ctx context.Context, c *Credentials) (*Principal, 
 		switch l.Authenticator.(type) {
 		case ByCertificate:
 		case Anonymous:
-			if a.guess {
+			if a.looked {
 				continue
 			}
-		default:
+		default: // certificates are no guesses either
 			if c.Peer.Enrolment {
 				continue
 			}
-			if c.HasPassword && !a.guess {
+			a.looked = c.HasPassword
+			if c.HasPassword && !a.guess && guessable(l.Authenticator) {
 				if err := a.wait(); err != nil {
 					return nil, err
 				}
@@ -107,15 +118,15 @@ func (ch *Chain) Authenticate(ctx context.Context, c *Credentials) (*Principal, 
 		if errors.Is(err, ErrUndecided) {
 			continue
 		}
-		a.link = l
+		a.link, a.guess = l, a.guess && guessable(l.Authenticator)
 		return p, a.decided(p, err)
 	}
-	return nil, a.decided(nil, ch.nobody(c, a.guess))
+	return nil, a.decided(nil, ch.nobody(c, a.looked))
 }
 
 // nobody is the refusal of a client about which no link has decided.
-func (ch *Chain) nobody(c *Credentials, guess bool) error {
-	if guess {
+func (ch *Chain) nobody(c *Credentials, looked bool) error {
+	if looked {
 		return Wrong()
 	}
 	var names []string
@@ -154,7 +165,7 @@ func (ch *Chain) Exchange(method string, c *Credentials) Exchange {
 		if !c.Peer.Secure {
 			return refused{mqtt.NotAuthorized, "passwords and tokens are refused on a listener without TLS: use mqtts://"}
 		}
-		return &watched{Exchange: x, attempt: attempt{ch: ch, link: l, guess: true,
+		return &watched{Exchange: x, attempt: attempt{ch: ch, link: l, guess: guessable(l.Authenticator),
 			peer: strings.Clone(c.Peer.Addr), listener: strings.Clone(c.Peer.Listener)}}
 	}
 	return nil
@@ -177,8 +188,10 @@ type watched struct {
 // Next implements Exchange.
 func (w *watched) Next(ctx context.Context, data []byte) ([]byte, *Principal, error) {
 	w.user = userOf(w.Exchange)
-	if err := w.wait(); err != nil {
-		return nil, nil, err
+	if w.guess {
+		if err := w.wait(); err != nil {
+			return nil, nil, err
+		}
 	}
 	reply, p, err := w.Exchange.Next(ctx, data)
 	if p == nil && err == nil {
@@ -200,6 +213,7 @@ func userOf(x Exchange) string {
 type attempt struct {
 	ch             *Chain
 	link           Link // that has decided
+	looked         bool // a link has looked at the password
 	guess          bool // a failure may be a guess
 	peer, listener string
 	user           string

@@ -274,6 +274,33 @@ func TestChainBackoff(t *testing.T) {
 	}
 }
 
+// signed is users whose proofs cannot be guessed.
+type signed struct{ users }
+
+func (signed) Unguessable() {}
+
+// Refused tokens make nobody wait, and do not make their senders anonymous.
+func TestChainOfTokens(t *testing.T) {
+	ch := NewChain([]Link{{"jwt", signed{users{name: "jwt", passwords: map[string]string{"alice": "a"}}}}, {"anonymous", Anonymous{}}},
+		NewBackoff(BackoffConfig{Free: 1}, nil), nil)
+	open := secure()
+	open.Anonymous = true
+	for i := range 5 {
+		if got := outcome(ch.Authenticate(t.Context(), with(open, "alice", strings.Repeat("x", i+1)))); got != "Bad User Name or Password" {
+			t.Errorf("refused: %s", got)
+		}
+		if got := converse(t, ch, "PLAIN", open, "alice", "x"); got != "Bad User Name or Password" {
+			t.Errorf("refused by its method: %s", got)
+		}
+		if got := outcome(ch.Authenticate(t.Context(), with(open, "bob", strings.Repeat("x", i+1)))); got != "Bad User Name or Password" {
+			t.Errorf("no token: %s", got)
+		}
+	}
+	if got := outcome(ch.Authenticate(t.Context(), with(open, "alice", "a"))); got != "alice/jwt" {
+		t.Errorf("good: %s", got)
+	}
+}
+
 func TestLogIsBounded(t *testing.T) {
 	if s := clip(strings.Repeat("ä", 1000)); len(s) > 140 || !strings.HasSuffix(s, "ä…") {
 		t.Errorf("%d bytes, %q", len(s), s)

@@ -221,6 +221,9 @@ func (a *Authenticator) Authenticate(ctx context.Context, c *auth.Credentials) (
 	return a.check(ctx, string(c.Password), c.HasUsername, c.Username, mqtt.BadUserNameOrPassword)
 }
 
+// Unguessable implements auth.Unguessable.
+func (a *Authenticator) Unguessable() {}
+
 // Exchange implements auth.Enhanced: the token is the authentication data, and there is one step.
 func (a *Authenticator) Exchange(method string, c *auth.Credentials) auth.Exchange {
 	if method != Method {
