@@ -33,6 +33,9 @@ func Wrong() error {
 // listener for enrolment, and leaves all others to the next link.
 type ByCertificate Certificates
 
+// Unguessable implements Unguessable.
+func (ByCertificate) Unguessable() {}
+
 // Authenticate implements Authenticator.
 func (a ByCertificate) Authenticate(ctx context.Context, c *Credentials) (*Principal, error) {
 	if c.Peer.Cert == nil && !c.Peer.Enrolment {
@@ -102,7 +105,7 @@ func (ch *Chain) Authenticate(ctx context.Context, c *Credentials) (*Principal, 
 			if a.looked {
 				continue
 			}
-		default: // certificates are no guesses either
+		default:
 			if c.Peer.Enrolment {
 				continue
 			}
