@@ -52,7 +52,7 @@ func TestValidate(t *testing.T) {
 		t.Fatal(err)
 	}
 	h := newHouse(t, off)
-	for range 50_000 {
+	for range 30_000 {
 		h.open("192.0.2.1").Handshaken()
 	}
 
