@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"iter"
 	"math"
+	"slices"
 	"strings"
 
 	"github.com/sealmq/sealmq/auth"
@@ -79,7 +80,7 @@ func Diff(older, newer *Policy, clients iter.Seq[Identity], probes []Request) []
 	}
 	for id := range clients {
 		a, b := older.subject(&id), newer.subject(&id)
-		a.unlimited, b.unlimited = true, true
+		a.rehearsal, b.rehearsal = true, true
 		if id.ClientID != "" {
 			before, after := older.Admit(id) == nil, newer.Admit(id) == nil
 			if before != after {
@@ -96,8 +97,10 @@ func Diff(older, newer *Policy, clients iter.Seq[Identity], probes []Request) []
 		seen := map[key]bool{}
 		for _, r := range ask {
 			was, is := a.check(&r), b.check(&r)
-			k := key{was.Rule, is.Rule, r.Action, is.Allowed}
-			if was.Allowed != is.Allowed && !seen[k] {
+			if was.Allowed == is.Allowed {
+				continue
+			}
+			if k := (key{was.Rule, is.Rule, r.Action, is.Allowed}); !seen[k] {
 				seen[k] = true
 				note(&id, r, was, is)
 			}
@@ -108,16 +111,10 @@ func Diff(older, newer *Policy, clients iter.Seq[Identity], probes []Request) []
 
 // derive makes requests out of the rules of two subjects of one identity; fine says that QoS and retain make a difference.
 func derive(fine bool, subjects ...*subject) []Request {
-	seen := map[Request]bool{}
 	var out []Request
 	for _, s := range subjects {
 		for _, sp := range s.spoken() {
-			for r := range sp.requests(fine) {
-				if !seen[r] {
-					seen[r] = true
-					out = append(out, r)
-				}
-			}
+			out = slices.AppendSeq(out, sp.requests(fine))
 		}
 	}
 	return out

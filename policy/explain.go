@@ -49,7 +49,7 @@ func (p *Policy) Explain(id Identity, r Request) Explanation {
 		r.Time = p.now()
 	}
 	s := p.subject(&id)
-	s.unlimited = true
+	s.rehearsal = true
 	d := s.check(&r)
 	e.Allowed, e.Rule = d.Allowed, d.Rule
 	asked := actionName(r.Action) + " " + quote(r.Topic)
@@ -120,8 +120,8 @@ func (s *subject) nearest(e *Explanation, r *Request) {
 	n := e.Nearest
 	asked := actionName(r.Action) + " " + quote(r.Topic)
 	where := everybody
-	if n != nil && best != stranger && len(n.groups) > 0 {
-		where = n.groups[0]
+	if n != nil && best != stranger {
+		where = n.groups[slices.IndexFunc(n.groups, s.in)]
 	} else if len(s.groups) > 0 {
 		where = s.groups[len(s.groups)-1].name
 	}
@@ -151,7 +151,12 @@ func (s *subject) nearest(e *Explanation, r *Request) {
 
 // mine reports whether the rule is for a group of the subject.
 func (s *subject) mine(rule *Rule) bool {
-	return slices.ContainsFunc(s.groups, func(g *group) bool { return slices.Contains(rule.groups, g.name) }) && !s.barred(rule)
+	return slices.ContainsFunc(rule.groups, s.in) && !s.barred(rule)
+}
+
+// in reports whether the subject is in the group.
+func (s *subject) in(name string) bool {
+	return slices.ContainsFunc(s.groups, func(g *group) bool { return g.name == name })
 }
 
 // why says which placeholders of a filter have no value, or one that cannot be in a topic.

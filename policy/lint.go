@@ -28,8 +28,10 @@ func (p *Policy) Lint() []Finding {
 	l := &linter{p: p, covers: map[coverKey]*cover{}}
 	for _, r := range p.rules {
 		for a := auth.Publish; a <= auth.Receive; a++ {
-			if r.concerns(a) {
-				l.cover(a, r.Allow).insert(standIns(r), r)
+			for _, g := range r.groups {
+				if r.concerns(a) {
+					l.cover(a, r.Allow, g).insert(standIns(r), r)
+				}
 			}
 		}
 	}
@@ -60,10 +62,11 @@ func (l *linter) add(at Pos, text, advice string) {
 type coverKey struct {
 	action auth.Action
 	allow  bool
+	group  string
 }
 
-func (l *linter) cover(a auth.Action, allow bool) *cover {
-	k := coverKey{a, allow}
+func (l *linter) cover(a auth.Action, allow bool, group string) *cover {
+	k := coverKey{a, allow, group}
 	if l.covers[k] == nil {
 		l.covers[k] = &cover{}
 	}
@@ -146,14 +149,7 @@ func (l *linter) effect(r *Rule) {
 		}
 		var by *Rule
 		for _, a := range r.Actions {
-			by = nil
-			l.cover(a, against).containing(standIns(r), true, func(o *Rule) bool {
-				if o != r && o.weak == r.weak && over(o, r, a) && (!over(r, o, a) || o.Pos.before(r.Pos)) {
-					by = o
-				}
-				return by == nil
-			})
-			if by == nil {
+			if by = l.over(r, a, against); by == nil {
 				break
 			}
 		}
@@ -171,23 +167,34 @@ func (l *linter) effect(r *Rule) {
 	}
 }
 
-// over reports whether o decides wherever r would, as far as groups, conditions and filters tell.
-func over(o, r *Rule, a auth.Action) bool {
-	if !slices.Contains(o.groups, everybody) {
-		for _, g := range r.groups {
-			if !slices.Contains(o.groups, g) {
-				return false
+// over finds a rule that decides wherever r would, as far as groups, conditions and filters tell. Of two that say the same
+// it is the first.
+func (l *linter) over(r *Rule, a auth.Action, allow bool) (by *Rule) {
+	levels := standIns(r)
+	for _, g := range [...]string{everybody, r.groups[0]} {
+		l.cover(a, allow, g).containing(levels, true, func(o *Rule) bool {
+			if o != r && o.weak == r.weak && wider(o, r, a) &&
+				(o.Pos.before(r.Pos) || !wider(r, o, a) || !slices.Equal(standIns(o), levels)) {
+				by = o
 			}
+			return by == nil
+		})
+		if by != nil {
+			break
 		}
+	}
+	return by
+}
+
+// wider reports whether o is for all groups that r is for, under no other conditions.
+func wider(o, r *Rule, a auth.Action) bool {
+	if !slices.Contains(o.groups, everybody) && slices.ContainsFunc(r.groups, func(g string) bool { return !slices.Contains(o.groups, g) }) {
+		return false
 	}
 	if a == auth.Receive && !o.hears {
 		return len(o.when.who) == 0 && !o.when.timed()
 	}
-	single := cover{}
-	single.insert(standIns(o), o)
-	contains := false
-	single.containing(standIns(r), true, func(*Rule) bool { contains = true; return false })
-	return contains && r.when.within(&o.when)
+	return r.when.within(&o.when)
 }
 
 func (l *linter) everybody(r *Rule) {
@@ -233,11 +240,7 @@ func (l *linter) placeholders(r *Rule) {
 		}
 		never := true
 		for _, name := range r.groups {
-			for _, d := range l.p.file.Decls {
-				if d.Group != nil && d.Group.Name == name && !demands(d.Group.Expr, excluded) {
-					never = false
-				}
-			}
+			never = never && demands(l.p.byName[name].expr, excluded)
 		}
 		if never {
 			l.add(r.Pos, fmt.Sprintf("%s matches nothing: ${%s} has no value for a %s", quote(r.Text()), variableNames[v], excluded), "write ${"+excluded+"}")

@@ -95,7 +95,7 @@ func (o *outcome) decide(s *subject, r *Request) Decision {
 
 // take takes a message from the bucket of a rule with a rate, if one is left.
 func (s *subject) take(r *Rule, now time.Time) bool {
-	if s.unlimited {
+	if s.rehearsal {
 		return true
 	}
 	s.mu.Lock()

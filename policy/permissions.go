@@ -101,7 +101,7 @@ type subject struct {
 	cache  atomic.Pointer[table]
 	last   [4]atomic.Pointer[entry] // for each action the entry asked for last
 
-	unlimited bool // rates are not counted
+	rehearsal bool // rates are not counted, and nothing is kept
 
 	mu      sync.Mutex
 	buckets map[*Rule]time.Time // of rules with a rate: when the bucket is full again
@@ -129,7 +129,9 @@ func (s *subject) check(r *Request) Decision {
 		var out outcome
 		s.ask(&q, &out)
 		d := out.decide(s, r)
-		s.remember(&q, &out, d)
+		if !s.rehearsal {
+			s.remember(&q, &out, d)
+		}
 		return d
 	}
 	if e.later == nil {
@@ -162,6 +164,8 @@ func (s *subject) ask(q *question, out *outcome) {
 	}
 	f := search{who: s, q: q, out: out}
 	for _, g := range s.groups {
-		f.find(g.tries[q.action], path)
+		if root := g.tries[q.action]; root != nil {
+			f.find(root, path)
+		}
 	}
 }

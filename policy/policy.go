@@ -33,9 +33,9 @@ type Policy struct {
 type group struct {
 	name  string
 	order int
-	match func(*Identity) bool
+	expr  *Expr // nil: of everybody
 	rules []*Rule
-	tries [len(actionNames)]*node
+	tries [len(actionNames)]*node // nil: no rule
 }
 
 // bind is a Bind, its patterns split.
@@ -52,9 +52,7 @@ type pattern struct {
 // Compile makes a policy of a file. It fails for a file that is not as Parse or ParseMosquitto has made it.
 func Compile(f *File) (*Policy, error) {
 	p := &Policy{file: f, byName: map[string]*group{}, anchors: map[anchor][]*group{}, seed: maphash.MakeSeed(), now: time.Now}
-	all := p.group(everybody)
-	all.match = func(*Identity) bool { return true }
-	p.asked = append(p.asked, all)
+	p.asked = append(p.asked, p.group(everybody))
 	for _, d := range f.Decls {
 		if d.Group != nil {
 			p.declare(d.Group)
@@ -96,16 +94,13 @@ func Compile(f *File) (*Policy, error) {
 
 func (p *Policy) group(name string) *group {
 	g := &group{name: name, order: len(p.groups)}
-	for i := range g.tries {
-		g.tries[i] = &node{}
-	}
 	p.groups, p.byName[name] = append(p.groups, g), g
 	return g
 }
 
 func (p *Policy) declare(d *Group) {
 	g := p.group(d.Name)
-	g.match = d.Expr.match
+	g.expr = d.Expr
 	anchors := d.Expr.anchors()
 	if anchors == nil {
 		p.asked = append(p.asked, g)
@@ -123,18 +118,25 @@ func (p *Policy) declare(d *Group) {
 func (g *group) insert(r *Rule) {
 	g.rules = append(g.rules, r)
 	for _, a := range r.Actions {
-		g.tries[a].insert(r.levels, r)
+		g.add(a, r)
 		if a == auth.Subscribe && (r.Allow || r.when.qos == 0) && !slices.Contains(r.Actions, auth.Receive) {
-			g.tries[auth.Receive].insert(r.levels, r)
+			g.add(auth.Receive, r)
 		}
 	}
+}
+
+func (g *group) add(a auth.Action, r *Rule) {
+	if g.tries[a] == nil {
+		g.tries[a] = &node{}
+	}
+	g.tries[a].insert(r.levels, r)
 }
 
 // members returns the groups of an identity, in the order of the file.
 func (p *Policy) members(id *Identity) []*group {
 	var out []*group
 	for _, g := range p.asked {
-		if g.match(id) {
+		if g.expr == nil || g.expr.match(id) {
 			out = append(out, g)
 		}
 	}
@@ -143,7 +145,7 @@ func (p *Policy) members(id *Identity) []*group {
 			values, _ := attribute(id, attr)
 			for _, v := range values {
 				for _, g := range p.anchors[anchor{attr, v}] {
-					if !slices.Contains(out, g) && g.match(id) {
+					if !slices.Contains(out, g) && g.expr.match(id) {
 						out = append(out, g)
 					}
 				}
