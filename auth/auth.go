@@ -112,8 +112,9 @@ type Policy interface {
 // publication of a client, and for its will at CONNECT and when that is due.
 type Measured interface {
 	Policy
-	// MayPublish reports whether a payload of size bytes may be published.
-	MayPublish(topic string, qos uint8, retain bool, size int) bool
+	// MayPublish reports whether a payload of size bytes may be published. limited says of one that may not that there were
+	// too many, so that it may be later.
+	MayPublish(topic string, qos uint8, retain bool, size int) (ok, limited bool)
 }
 
 // Explainer is a Policy that says why it has denied something, in words that the client may be told.
