@@ -143,7 +143,9 @@ func (s *Service) reserve(c *claim, a *ask) (out *identity.Issued, token string,
 		return nil, "", err
 	}
 	if again {
-		if err := s.unprovision(&d); err != nil {
+		// As it was before, or as it has to be to get another certificate.
+		ctx := registry.As(s.ctx, "fleet provisioning")
+		if err := s.o.Registry.Withdraw(ctx, a.id, only(registry.Pending, registry.Active)); err != nil {
 			return nil, "", err
 		}
 	}
@@ -164,6 +166,9 @@ func (s *Service) reserve(c *claim, a *ask) (out *identity.Issued, token string,
 		return out, token, nil
 	}
 	err = s.o.Registry.Update(registry.As(s.ctx, "claim "+c.ID), a.id, func(d *registry.Device) error {
+		if err := only(registry.Active)(d.State); err != nil {
+			return err
+		}
 		d.State = registry.Pending
 		return nil
 	})
@@ -171,24 +176,6 @@ func (s *Service) reserve(c *claim, a *ask) (out *identity.Issued, token string,
 		return nil, "", err
 	}
 	return out, token, nil
-}
-
-// unprovision ends the certificates of a device that has not taken the second step, and makes it active: as it was, or as it
-// has to be to get another.
-func (s *Service) unprovision(d *registry.Device) error {
-	ctx := registry.As(s.ctx, "fleet provisioning")
-	for _, c := range d.Certificates {
-		if c.State != registry.CertActive {
-			continue
-		}
-		if err := s.o.Registry.RevokeCertificate(ctx, c.Serial, pki.Superseded); err != nil {
-			return err
-		}
-	}
-	if d.State == registry.Active {
-		return nil
-	}
-	return s.o.Registry.Enable(ctx, d.ID)
 }
 
 // codeOwnership is a code of fleet provisioning alone.
@@ -211,33 +198,36 @@ func (s *Service) awsProvision(j *job, c *claim) (awsAnswer, error) {
 	if p == nil || p.Claim != c.ID || subtle.ConstantTimeCompare(p.Owner, owner[:]) != 1 {
 		return nil, rejectOwnership("no token of device " + id)
 	}
-	d, known := s.o.Registry.Get(id)
-	switch {
-	case !known:
-		return nil, rejectOwnership("device " + id + " is gone")
-	case d.State == registry.Pending && c.Approve && p.Fresh:
-		return nil, &waiting{approvalRetry}
-	case d.State != registry.Pending && d.State != registry.Active:
-		return nil, reject(CodeNotActive, fmt.Sprintf("device %s is %s", id, d.State))
-	}
-	if !p.Done {
+	ctx := registry.As(s.ctx, "claim "+c.ID+" template "+clip(j.what.name))
+	err = s.o.Registry.Update(ctx, id, func(d *registry.Device) error {
+		if d.State == registry.Pending && c.Approve && p.Fresh {
+			return &waiting{approvalRetry}
+		}
+		if err := only(registry.Pending, registry.Active)(d.State); err != nil {
+			return err
+		}
+		if p.Done { // asked for again, it is answered again
+			return errDone
+		}
 		attributes := union(d.Attributes, q.Parameters)
 		if len(attributes) > registry.MaxAttributes {
-			return nil, rejectBecause(fmt.Errorf("%d parameters and attributes, at most %d wanted", len(attributes), registry.MaxAttributes))
+			return rejectBecause(fmt.Errorf("%d parameters and attributes, at most %d wanted", len(attributes), registry.MaxAttributes))
 		}
-		err := s.o.Registry.Update(registry.As(s.ctx, "claim "+c.ID+" template "+clip(j.what.name)), id, func(d *registry.Device) error {
-			d.State = registry.Active
-			d.Attributes = attributes
-			return nil
-		})
-		if err != nil {
-			return nil, err
-		}
+		d.State, d.Attributes = registry.Active, attributes
+		return nil
+	})
+	switch {
+	case err == nil:
 		done := *p
-		done.Done = true // asked for again, it is answered again
+		done.Done = true
 		if err := s.pending.put(id, &done, s.o.Config.PendingDevices); err != nil {
 			return nil, err
 		}
+	case errors.Is(err, errDone):
+	case errors.Is(err, registry.ErrUnknown):
+		return nil, rejectOwnership("device " + id + " is gone")
+	default:
+		return nil, err
 	}
 	s.log(j, slog.LevelInfo, "device provisioned", slog.String("device", id))
 	config := maps.Clone(c.Attributes)
@@ -246,6 +236,9 @@ func (s *Service) awsProvision(j *job, c *claim) (awsAnswer, error) {
 	}
 	return awsAnswer{"thingName": id, "deviceConfiguration": config}, nil
 }
+
+// errDone: there is nothing left to do.
+var errDone = errors.New("the device is provisioned already")
 
 // union has what is in a or b; a wins.
 func union(a, b map[string]string) map[string]string {

@@ -2,9 +2,11 @@ package enroll
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -269,4 +271,45 @@ func FuzzCBOR(f *testing.F) {
 			t.Fatalf("%x is nothing", b)
 		}
 	})
+}
+
+// What an operator has decided stands, however close it is to what the device does, or to the end of its waiting.
+func TestFleetProvisioningAgainstAnOperator(t *testing.T) {
+	b := newBench(t, Config{})
+	for n := range 40 {
+		id := fmt.Sprintf("pump-%d", n)
+		if n%2 == 0 {
+			b.must(b.reg.Add(b.ctx, registry.Device{ID: id}))
+		}
+		c, _ := b.claimant(Claim{}, id)
+		g := b.create(c, newKey(t))
+		decided := make(chan error, 1)
+		operator := func(decide func(context.Context, ...string) error) {
+			go func() { decided <- decide(b.ctx, id) }()
+		}
+		what, want := "", registry.Disabled
+		switch n / 2 % 4 {
+		case 0:
+			what = "provisioned"
+			operator(b.reg.Disable)
+			b.provision(c, g.CertificateOwnershipToken)
+		case 1:
+			what = "asked again"
+			operator(b.reg.Disable)
+			b.create(c, newKey(t))
+		case 2:
+			what = "expired"
+			b.clock.advance(ownershipLife)
+			operator(b.reg.Disable)
+			b.sweep()
+		case 3:
+			what, want = "approved", registry.Active
+			b.clock.advance(ownershipLife)
+			operator(b.reg.Enable)
+			b.sweep()
+		}
+		if err := <-decided; err == nil && b.state(id) != want {
+			t.Errorf("%s: %s is %q", what, id, b.state(id))
+		}
+	}
 }

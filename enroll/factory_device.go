@@ -151,10 +151,12 @@ func (s *Service) meet(f *factory, id, pin string) (registry.State, error) {
 		return "", fmt.Errorf("more than %d devices seen first within an hour: again in %s", f.MaxPerHour, wait.Round(time.Second))
 	}
 	if ok {
-		return d.State, s.o.Registry.Update(ctx, id, func(d *registry.Device) error {
-			d.Attributes = mark(d.Attributes)
+		var state registry.State
+		err := s.o.Registry.Update(ctx, id, func(d *registry.Device) error {
+			state, d.Attributes = d.State, mark(d.Attributes)
 			return nil
 		})
+		return state, err
 	}
 	return f.State, s.o.Registry.Add(ctx, registry.Device{ID: id, Groups: f.Groups, Attributes: mark(f.Attributes), State: f.State})
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -131,18 +132,30 @@ func (s *Service) expirePending(id string, p *pending) {
 	if !same {
 		return
 	}
-	d, ok := s.o.Registry.Get(id)
+	ctx := registry.As(context.Background(), "end of waiting")
 	var err error
 	switch {
-	case !ok || p.Done || d.State != registry.Pending:
+	case p.Done:
 	case p.Fresh:
-		err = s.o.Registry.Purge(registry.As(context.Background(), "end of waiting"), id)
+		err = s.o.Registry.PurgeIf(ctx, id, only(registry.Pending))
 	case p.Owner != nil:
-		err = s.unprovision(&d)
+		err = s.o.Registry.Withdraw(ctx, id, only(registry.Pending))
 	}
-	if err != nil && !errors.Is(err, registry.ErrUnknown) {
+	var decided *Rejection
+	if err != nil && !errors.Is(err, registry.ErrUnknown) && !errors.As(err, &decided) {
 		s.o.Log.Warn("device that has waited too long is kept", "device", id, "error", err)
 		return
 	}
 	s.pending.forget(id)
+}
+
+// only is the condition that a device is in one of the states: the registry asks when nobody can change it any more, an
+// operator may have done so since it was looked at.
+func only(states ...registry.State) func(registry.State) error {
+	return func(state registry.State) error {
+		if slices.Contains(states, state) {
+			return nil
+		}
+		return reject(CodeNotActive, "the device is "+string(state))
+	}
 }

@@ -281,14 +281,62 @@ func (r *Registry) RevokeCertificate(ctx context.Context, serial string, reason 
 }
 
 // Purge forgets devices. Certificates of theirs that have not expired are revoked, and stay in revocation lists until they
-// expire; their ids may be added again at once.
+// expire; their ids may be added again at once. It fails with the error of Guard.
 func (r *Registry) Purge(ctx context.Context, ids ...string) error {
+	return r.purge(ctx, ids, func(State) error { return nil })
+}
+
+// PurgeIf is Purge of one device under a condition: allow is asked with its state, which stays so until the device is gone.
+// It must not block.
+func (r *Registry) PurgeIf(ctx context.Context, id string, allow func(State) error) error {
+	return r.purge(ctx, []string{id}, allow)
+}
+
+func (r *Registry) purge(ctx context.Context, ids []string, allow func(State) error) error {
 	now := r.o.Now().Unix()
 	return r.change(ctx, action{"purge", CauseRevoked, pki.CessationOfOperation}, ids, must(func(e *entry) error {
+		if err := allow(e.state); err != nil {
+			return err
+		}
+		if guard := r.guard.Load(); guard != nil {
+			if err := (*guard)(r.full(e)); err != nil {
+				return err
+			}
+		}
 		e.revokeCerts(CertRevoked, pki.CessationOfOperation, now, func(c *cert) bool { return c.state == CertActive })
 		e.certs = slices.DeleteFunc(e.certs, func(c cert) bool { return c.notAfter < now })
 		e.set(&Device{State: Revoked})
 		e.purged, e.gone = true, len(e.certs) == 0
+		return nil
+	}))
+}
+
+// Guard has fn asked before a device is purged, which an error of its refuses; nil ends that. It must not block.
+func (r *Registry) Guard(fn func(Device) error) {
+	if fn == nil {
+		r.guard.Store(nil)
+		return
+	}
+	r.guard.Store(&fn)
+}
+
+// Withdraw ends the active certificates of a device as superseded, and makes it active: it may be issued another. allow is
+// asked as that of PurgeIf.
+func (r *Registry) Withdraw(ctx context.Context, id string, allow func(State) error) error {
+	now := r.o.Now().Unix()
+	act := action{what: "withdraw", cause: CauseSuperseded, reason: pki.Superseded}
+	return r.change(ctx, act, []string{id}, must(func(e *entry) error {
+		if err := allow(e.state); err != nil {
+			return err
+		}
+		if e.state == Revoked {
+			return ErrRevoked
+		}
+		any := e.revokeCerts(CertSuperseded, pki.Superseded, now, func(c *cert) bool { return c.state == CertActive })
+		if e.state == Active && !any {
+			return errSame
+		}
+		e.state = Active
 		return nil
 	}))
 }

@@ -13,7 +13,7 @@ import (
 
 // Event is a change that has become durable. Events of one device come in the order of its changes.
 type Event struct {
-	What   string // "add", "update", "issue", "supersede", "disable", "enable", "quarantine", "revoke", "purge", "import", "forget"
+	What   string // "add", "update", "issue", "supersede", "withdraw", "disable", "enable", "quarantine", "revoke", "purge", "import", "forget"
 	Who    string // see As
 	Device string
 	Was    State // "" of a device that was not there

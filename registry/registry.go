@@ -75,6 +75,8 @@ type Registry struct {
 	busy  map[string]struct{} // ids under change
 	ended bool                // Close was called
 
+	guard atomic.Pointer[func(Device) error] // see Guard
+
 	unregistered atomic.Bool // the last certificate seen first could not be registered, which was logged
 
 	watch struct {

@@ -428,3 +428,47 @@ func TestRevoked(t *testing.T) {
 		t.Errorf("a compromised key: %+v", v)
 	}
 }
+
+// What is done under a condition is asked for the state, and refused by its error.
+func TestConditions(t *testing.T) {
+	b := newBench(t, Options{})
+	no := errors.New("no")
+	unless := func(not State) func(State) error {
+		return func(s State) error {
+			if s == not {
+				return no
+			}
+			return nil
+		}
+	}
+	leaf := b.device("d")
+	b.do(b.Disable(b.ctx, "d"))
+	for _, err := range []error{b.PurgeIf(b.ctx, "d", unless(Disabled)), b.Withdraw(b.ctx, "d", unless(Disabled))} {
+		if !errors.Is(err, no) || b.Check(leaf).Cause != CauseDisabled {
+			t.Errorf("%v, %+v", err, b.Check(leaf))
+		}
+	}
+	b.do(b.Withdraw(b.ctx, "d", unless(Active)))
+	if d, _ := b.Get("d"); d.State != Active || b.Check(leaf).Cause != CauseSuperseded {
+		t.Errorf("%+v, %+v", d, b.Check(leaf))
+	}
+	b.do(b.Withdraw(b.ctx, "d", unless(Disabled))) // nothing is left to do
+	b.Guard(func(d Device) error {
+		if d.Note == "keep" {
+			return no
+		}
+		return nil
+	})
+	b.do(b.Update(b.ctx, "d", func(d *Device) error { d.Note = "keep"; return nil }))
+	b.device("e")
+	if err := b.Purge(b.ctx, "d", "e"); !errors.Is(err, no) || b.Len() != 1 {
+		t.Errorf("%v, %d are left", err, b.Len())
+	}
+	b.Guard(nil)
+	b.do(b.PurgeIf(b.ctx, "d", unless(Disabled)))
+	b.device("r")
+	b.do(b.Revoke(b.ctx, pki.KeyCompromise, "r"))
+	if err := b.Withdraw(b.ctx, "r", unless(Disabled)); !errors.Is(err, ErrRevoked) {
+		t.Error(err)
+	}
+}
