@@ -110,7 +110,7 @@ func (a *authority) command(b *broker.Broker, word string, options []testkit.Opt
 type denials struct {
 	publish, subscribe, receive []string
 	size                        int
-	explain                     bool
+	explain, limited            bool
 }
 
 // set adds what an option denies.
@@ -124,6 +124,8 @@ func (d *denials) set(o testkit.Option) bool {
 		d.receive = append(d.receive, o.Value)
 	case "size":
 		d.size, _ = strconv.Atoi(o.Value)
+	case "limited":
+		d.limited = true
 	case "explain":
 		d.explain = true
 	default:
@@ -154,8 +156,8 @@ func (d *denials) May(a auth.Action, name string, _ uint8, _ bool) bool {
 }
 
 // MayPublish implements auth.Measured.
-func (d *denials) MayPublish(name string, qos uint8, retain bool, size int) bool {
-	return d.May(auth.Publish, name, qos, retain) && (d.size == 0 || size <= d.size)
+func (d *denials) MayPublish(name string, qos uint8, retain bool, size int) (ok, limited bool) {
+	return d.May(auth.Publish, name, qos, retain) && (d.size == 0 || size <= d.size) && !d.limited, d.limited
 }
 
 // Why implements auth.Explainer.

@@ -8,7 +8,6 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/sealmq/sealmq/auth"
 	"github.com/sealmq/sealmq/mqtt"
 	"github.com/sealmq/sealmq/store"
 )
@@ -71,10 +70,9 @@ func (c *Conn) onPublish(flags uint8, body []byte) error {
 	}
 
 	code, text := c.publishable(name)
-	if r := s.rights.Load(); code == mqtt.Success && r.policy != nil && !r.mayPublish(name, p.QoS, p.Retain, len(p.Payload)) {
-		code, text = mqtt.NotAuthorized, "publishing to this topic is not allowed"
-		if why := c.deny(r, auth.Publish, name, p.QoS, p.Retain, len(p.Payload)); why != "" {
-			text = why
+	if r := s.rights.Load(); code == mqtt.Success && r.policy != nil {
+		if ok, limited := r.mayPublish(name, p.QoS, p.Retain, len(p.Payload)); !ok {
+			code, text = c.forbid(r, p, name, limited)
 		}
 	}
 	if code == mqtt.Success && !payloadFits(&p.Props, p.Payload) {

@@ -50,14 +50,15 @@ func (r *rights) mayReceive(m *store.Message) bool {
 	return r.may(auth.Receive, m.Topic, m.QoS, m.Retain)
 }
 
-func (r *rights) mayPublish(topic []byte, qos uint8, retain bool, size int) bool {
+// mayPublish is may for a publication. limited says of one that is refused that there were too many.
+func (r *rights) mayPublish(topic []byte, qos uint8, retain bool, size int) (ok, limited bool) {
 	switch {
 	case r.policy == nil:
-		return true
+		return true, false
 	case r.measured != nil:
 		return r.measured.MayPublish(lent(topic), qos, retain, size)
 	}
-	return r.policy.May(auth.Publish, lent(topic), qos, retain)
+	return r.policy.May(auth.Publish, lent(topic), qos, retain), false
 }
 
 // lent is b as a string that nobody may keep.
@@ -84,7 +85,8 @@ type Denial struct {
 	Topic     string      // of Subscribe the filter as the client sent it
 	QoS       uint8
 	Retain    bool
-	Size      int // of the payload, in bytes; -1 for a subscription
+	Size      int  // of the payload, in bytes; -1 for a subscription
+	Limited   bool // there were too many publications: it may be allowed later
 
 	// Untold is how many denials of the same connection before it have not been told, since there were too many.
 	Untold uint64
@@ -149,11 +151,28 @@ func (b *Broker) denied(r *rights, d Denial, ask bool) (why string) {
 // maxReason is how many bytes of explanation a client is sent.
 const maxReason = 1 << 10
 
-// deny is denied for what this connection's client has asked. A reason is asked for only if the client wants to know.
-func (c *Conn) deny(r *rights, a auth.Action, topic []byte, qos uint8, retain bool, size int) string {
-	d := Denial{ClientID: c.sess.id, Action: a, Topic: lent(topic), QoS: qos, Retain: retain, Size: size}
-	return c.b.denied(r, d, c.version == mqtt.V5 && c.problems) // [MQTT-3.1.2-29]
+// forbid tells of a PUBLISH that is denied, and returns what its client is told.
+func (c *Conn) forbid(r *rights, p *mqtt.Publish, topic []byte, limited bool) (mqtt.ReasonCode, string) {
+	code, text := mqtt.NotAuthorized, "publishing to this topic is not allowed"
+	if limited {
+		code, text = mqtt.QuotaExceeded, "too many publications: this one may be allowed later"
+	}
+	d := Denial{ClientID: c.sess.id, Action: auth.Publish, Topic: lent(topic), QoS: p.QoS, Retain: p.Retain,
+		Size: len(p.Payload), Limited: limited}
+	if why := c.b.denied(r, d, c.curious()); why != "" {
+		text = why
+	}
+	return code, text
 }
+
+// forbidFilter is forbid for a subscription.
+func (c *Conn) forbidFilter(r *rights, f *mqtt.Subscription) (mqtt.ReasonCode, string) {
+	d := Denial{ClientID: c.sess.id, Action: auth.Subscribe, Topic: lent(f.Filter), QoS: f.QoS, Size: -1}
+	return mqtt.NotAuthorized, c.b.denied(r, d, c.curious())
+}
+
+// curious reports whether the client wants to be told reasons [MQTT-3.1.2-29].
+func (c *Conn) curious() bool { return c.version == mqtt.V5 && c.problems }
 
 // authorize gives a principal its policy. before is what the principal could do until now.
 func (b *Broker) authorize(clientID string, peer *auth.Peer, p *auth.Principal, before auth.Policy) (*auth.Principal, error) {

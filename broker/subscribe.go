@@ -25,13 +25,15 @@ func (c *Conn) subscribe(f *mqtt.Subscription, id uint32) (sub *subscription, is
 		return nil, false, mqtt.TopicFilterInvalid, ""
 	}
 	if r := s.rights.Load(); !r.may(auth.Subscribe, plain, f.QoS, false) {
-		return nil, false, mqtt.NotAuthorized, c.deny(r, auth.Subscribe, f.Filter, f.QoS, false, -1)
+		code, why = c.forbidFilter(r, f)
+		return nil, false, code, why
 	}
 	sub, isNew, code = c.enter(f, filter, plain, shared, id)
 	// A Reauthorize that has begun meanwhile may have looked at the session before the subscription was there.
 	if r := s.rights.Load(); sub != nil && c.b.authorizations.Load() != authorized && !r.may(auth.Subscribe, plain, f.QoS, false) {
 		s.unsubscribe(c.w, filter)
-		return nil, false, mqtt.NotAuthorized, c.deny(r, auth.Subscribe, f.Filter, f.QoS, false, -1)
+		code, why = c.forbidFilter(r, f)
+		return nil, false, code, why
 	}
 	return sub, isNew, code, ""
 }

@@ -14,8 +14,10 @@ func (c *Conn) newWill(p *mqtt.Connect, id string, principal *auth.Principal) (*
 	if code, text := c.publishable(m.Topic); code != mqtt.Success {
 		return nil, code, "will: " + text
 	}
-	if r := newRights(principal); !r.mayPublish(m.Topic, m.QoS, m.Retain, len(m.Payload)) {
-		d := Denial{ClientID: id, Action: auth.Publish, Topic: lent(m.Topic), QoS: m.QoS, Retain: m.Retain, Size: len(m.Payload)}
+	r := newRights(principal)
+	if ok, limited := r.mayPublish(m.Topic, m.QoS, m.Retain, len(m.Payload)); !ok {
+		d := Denial{ClientID: id, Action: auth.Publish, Topic: lent(m.Topic), QoS: m.QoS, Retain: m.Retain,
+			Size: len(m.Payload), Limited: limited}
 		if why := c.b.denied(r, d, c.version == mqtt.V5); why != "" {
 			return nil, mqtt.NotAuthorized, "the will may not be published: " + why
 		}
@@ -33,9 +35,11 @@ func (c *Conn) newWill(p *mqtt.Connect, id string, principal *auth.Principal) (*
 
 // publishWill sends the will of a session [MQTT-3.1.2-14][MQTT-3.1.2-15], if it still may be published.
 func (s *session) publishWill(w *worker, wl *store.Will) {
-	if r := s.rights.Load(); !r.mayPublish(wl.Topic, wl.QoS, wl.Retain, len(wl.Payload)) {
+	r := s.rights.Load()
+	if ok, limited := r.mayPublish(wl.Topic, wl.QoS, wl.Retain, len(wl.Payload)); !ok {
 		w.count(droppedDenied, 1)
-		w.b.denied(r, Denial{ClientID: s.id, Action: auth.Publish, Topic: lent(wl.Topic), QoS: wl.QoS, Retain: wl.Retain, Size: len(wl.Payload)}, false)
+		w.b.denied(r, Denial{ClientID: s.id, Action: auth.Publish, Topic: lent(wl.Topic), QoS: wl.QoS, Retain: wl.Retain,
+			Size: len(wl.Payload), Limited: limited}, false)
 		w.b.log.Warn("will refused", "client", s.id, "topic", string(wl.Topic))
 		s.forgetWill(w)
 		return
