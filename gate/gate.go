@@ -3,7 +3,7 @@
 //	g, err := gate.New(gate.Config{}, gate.Options{Log: log})
 //	ticket, verdict := g.Enter(addr)
 //	if verdict != gate.Admitted { conn.Close(); continue }
-//	defer ticket.Leave()
+//	go serve(conn, &ticket) // which tells it Handshaken, Connected and, in the end, Leave
 //
 // It bounds rates and numbers of connections per address, per network (/24 of IPv4, /48 of IPv6) and in total, separately
 // those that are open, in the TLS handshake, and before CONNECT. It keeps a list of banned addresses, reads the PROXY
