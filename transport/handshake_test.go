@@ -225,21 +225,28 @@ func TestPeer(t *testing.T) {
 // A small device that announces its buffer gets records that fit it.
 func TestRecordsFit(t *testing.T) {
 	for _, driver := range testDrivers() {
-		k := kind{driver: driver, tls: tls.VersionTLS12}
-		s := startServer(t, k, Config{MaxRecord: 512}, func(r *recorder) { r.conn.Write(pattern(20_000)) })
-		nc := s.dialTCP()
-		seen := &recordWatch{Conn: nc}
-		c := s.wrap(seen)
-		got := make([]byte, 20_000)
-		if _, err := io.ReadFull(c, got); err != nil || !bytes.Equal(got, pattern(20_000)) {
-			t.Fatal(err)
-		}
-		if seen.largest == 0 || seen.largest > 512+64 {
-			t.Errorf("%s: record of %d bytes", driver, seen.largest)
-		}
-		c.Close()
-		s.stop()
+		testRecordsFit(t, driver, Config{MaxRecord: 512}, 512)
+		testRecordsFit(t, driver, Config{Profile: ProfileConstrained}, constrainedRecord)
+		testRecordsFit(t, driver, Config{Profile: ProfileConstrained, MaxRecord: 300}, 300)
 	}
+}
+
+func testRecordsFit(t *testing.T, driver string, cfg Config, most int) {
+	t.Helper()
+	k := kind{driver: driver, tls: tls.VersionTLS12}
+	s := startServer(t, k, cfg, func(r *recorder) { r.conn.Write(pattern(20_000)) })
+	nc := s.dialTCP()
+	seen := &recordWatch{Conn: nc}
+	c := s.wrap(seen)
+	got := make([]byte, 20_000)
+	if _, err := io.ReadFull(c, got); err != nil || !bytes.Equal(got, pattern(20_000)) {
+		t.Fatal(err)
+	}
+	if seen.largest <= most/2 || seen.largest > most+64 {
+		t.Errorf("%s: record of %d bytes, at most %d", driver, seen.largest, most)
+	}
+	c.Close()
+	s.stop()
 }
 
 // recordWatch counts the application records that are read and notes the
@@ -320,8 +327,8 @@ func TestConfig(t *testing.T) {
 	if err := (Config{}).Validate(); err != nil {
 		t.Error(err)
 	}
-	err := Config{Address: "nonsense", MaxRecord: 5, HandshakeTimeout: time.Hour, ClientCertificates: 9, Poller: 9, MaxBacklog: 1}.Validate()
-	for _, key := range []string{"address", "max_record", "handshake_timeout", "client_certificates", "poller", "max_backlog"} {
+	err := Config{Address: "nonsense", Profile: 9, MaxRecord: 5, HandshakeTimeout: time.Hour, ClientCertificates: 9, Poller: 9, MaxBacklog: 1}.Validate()
+	for _, key := range []string{"address", "profile", "max_record", "handshake_timeout", "client_certificates", "poller", "max_backlog"} {
 		if err == nil || !strings.Contains(err.Error(), key) {
 			t.Errorf("%v does not name %s", err, key)
 		}
@@ -332,6 +339,16 @@ func TestConfig(t *testing.T) {
 		if err := got.UnmarshalText(b); err != nil || got != m {
 			t.Error(got, err)
 		}
+	}
+	for _, p := range []Profile{ProfileDefault, ProfileModern, ProfileHigh, ProfileFIPS, ProfileConstrained} {
+		b, _ := p.MarshalText()
+		var got Profile
+		if err := got.UnmarshalText(b); err != nil || got != p {
+			t.Error(got, err)
+		}
+	}
+	if _, err := Listen(Config{Address: "127.0.0.1:0", Profile: ProfileFIPS}, newTestCA(t), nil); (err == nil) != fips140.Enabled() {
+		t.Errorf("profile fips: %v", err)
 	}
 	var p Poller
 	if err := p.UnmarshalText([]byte("kqueue")); err == nil {

@@ -149,9 +149,8 @@ client gives no reason and the broker finds none: they name both the wrong CA an
 			fmt.Fprintf(&b, "- %s\n", s.version())
 		}
 	}
-	b.WriteString("\nFurther rows of the [list of codes](errors/README.md) that need no TLS library, or a broker in FIPS mode, are in the tests beside it:\n" +
-		"plain MQTT and HTTP on the TLS port, a handshake that stops half-way, BearSSL without extended master secret under FIPS, and\n" +
-		"the receive buffer of small devices.\n")
+	b.WriteString("\nWhat needs no TLS library, plain MQTT or HTTP on the TLS port and a handshake that stops half-way, is in a test beside it.\n")
+	b.WriteString(profilePage())
 	return b.String()
 }
 
