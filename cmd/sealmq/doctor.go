@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/sealmq/sealmq/client"
 	"github.com/sealmq/sealmq/doctor"
 	"github.com/sealmq/sealmq/transport"
 )
@@ -41,7 +42,8 @@ func newDoctorCmd() *cobra.Command {
 Find out why a client does not get through to a broker, any broker: address, TCP,
 TLS, the broker's certificate, the client's own, CONNECT, and a message there and
 back. A line each: ok, or what is wrong and what mends it. Without --cafile the file
-ca.pem of this folder counts, or else what the operating system trusts.
+ca.pem of this folder counts; else, as in pub and sub, the operator's certificate in
+the data folder, unless --cert is given; else what the operating system trusts.
 
 About a dozen short connections are made, some of which the broker logs as refused.
 With --id, or a certificate that fixes the id, a client at work loses its connection
@@ -77,8 +79,8 @@ Exit codes:
 				return wait.run(cmd, o, asJSON)
 			}
 			o.URL = args[0]
-			if o.CAFile == "" && strings.Contains(o.URL, "s://") && isFile(defaultCA) {
-				o.CAFile = defaultCA
+			if u, err := client.ParseURL(o.URL); err == nil && u.TLS && o.CAFile == "" {
+				doctorFiles(&o, wait.data, cmd.Flags().Changed("data"))
 			}
 			if passwordFile != "" {
 				b, err := readSmall(passwordFile, cmd.InOrStdin())
@@ -119,6 +121,17 @@ Exit codes:
 	dataFlag(cmd, &wait.data)
 	f.SortFlags = false
 	return cmd
+}
+
+// doctorFiles finds the CA, and the client certificate, where none is named.
+func doctorFiles(o *doctor.Options, data string, given bool) {
+	folder := filepath.Join(data, "operator")
+	switch {
+	case isFile(defaultCA) && !given:
+		o.CAFile = defaultCA
+	case o.Cert == "" && o.Key == "" && (given || exists(folder)):
+		o.CAFile, o.Cert, o.Key = filepath.Join(folder, "ca.pem"), filepath.Join(folder, "cert.pem"), filepath.Join(folder, "key.pem")
+	}
 }
 
 // printStep prints a step as a line, and below it what mends it.
