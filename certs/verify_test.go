@@ -1,6 +1,7 @@
 package certs
 
 import (
+	"crypto/ecdsa"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -184,5 +185,73 @@ func TestStands(t *testing.T) {
 	stands("forgotten", map[*tls.Certificate]string{ofA: "", ofB: ""})
 	if n := len(r.k.guests.all); n != 1 {
 		t.Errorf("%d certificates are remembered after their end", n)
+	}
+}
+
+// A maker is trusted for what it has signed itself: whom a CA below it lets in, nobody has registered.
+func TestMakerIssuesDirectly(t *testing.T) {
+	maker, d := newCA(t, "maker"), newDir(t)
+	below := maker.issue(func(c *x509.Certificate) {
+		c.Subject.CommonName, c.IsCA, c.BasicConstraintsValid, c.KeyUsage = "below", true, true, x509.KeyUsageCertSign
+	})
+	between := &ca{t: t, cert: below.Leaf, key: below.PrivateKey.(*ecdsa.PrivateKey)}
+	device := between.client("pump-1")
+	device.Certificate = append(device.Certificate, below.Leaf.Raw)
+	for _, enroll := range []bool{false, true} {
+		r := newRig(t, Spec{
+			Pairs: []Pair{d.pair("x", maker.server("one.example.org"))}, Factory: func() []*x509.Certificate { return []*x509.Certificate{maker.cert} },
+			Enroll: enroll, Grace: time.Hour,
+		})
+		if got := r.accepts(maker.client("pump-2")); got != "" {
+			t.Errorf("its own is refused: %s", got)
+		}
+		if got := r.accepts(device); got != "client_certificate_ca" {
+			t.Errorf("enroll %v: of a CA below: %q", enroll, got)
+		}
+	}
+}
+
+// Whether a connection stands is up to the listener that accepted it, and to any other when that one is gone.
+func TestStandsWhereItWasAccepted(t *testing.T) {
+	a, d := newCA(t, "a"), newDir(t)
+	list := d.put("a.crl", a.list(time.Hour))
+	strict := Spec{Name: "strict", Pairs: []Pair{d.pair("x", a.server("one.example.org"))}, ClientCAs: []string{d.put("ca.pem", a.pem())}, CRLs: []string{list}}
+	loose := strict
+	loose.Name, loose.CRLs = "loose", nil
+	r := newRig(t, strict)
+	apply := func(specs ...Spec) *Set {
+		t.Helper()
+		set, err := r.k.Plan(nil, specs)
+		if err != nil {
+			t.Fatal(err)
+		}
+		set.Apply()
+		return set
+	}
+	set := apply(strict, loose)
+	c := a.client("pump-1")
+	for _, name := range []string{"strict", "loose"} {
+		if r.l = set.Listener(name); r.accepts(c) != "" {
+			t.Fatalf("%s refuses", name)
+		}
+	}
+	id := identify(c.Leaf)
+	d.put("a.crl", a.list(time.Hour, c))
+	r.look()
+	if got := refusal(r.k.Stands("strict", id, false)); got != "client_certificate_revoked" {
+		t.Errorf("where the list is: %q", got)
+	}
+	if err := r.k.Stands("loose", id, false); err != nil {
+		t.Errorf("where there is none: %v", err)
+	}
+	apply(strict)
+	if got := refusal(r.k.Stands("loose", id, false)); got != "client_certificate_ca" {
+		t.Errorf("after its listener has gone: %q", got)
+	}
+	if got := refusal(r.k.Stands("strict", id, true)); got != "client_certificate_ca" {
+		t.Errorf("one of our own where only others are accepted: %q", got)
+	}
+	if r.k.Guest("loose", id) || !r.k.Guest("strict", id) {
+		t.Error("Guest tells something else")
 	}
 }
