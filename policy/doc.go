@@ -10,6 +10,6 @@
 // Mosquitto's ACL files into the same form, Explain tells why, Lint what looks wrong, Diff what a change changes, Test
 // whether the file's own assertions hold. docs/handbook/policy.md is the language, DESIGN.md the evaluator.
 //
-// The package starts no goroutine, opens no file and logs nothing. A Policy never changes; a Live leads from one to the
-// next. All methods may be called from any goroutine.
+// The package starts no goroutine, reads no file but the system's time zones, and logs nothing. A Policy never changes; a
+// Live leads from one to the next. All methods may be called from any goroutine.
 package policy

@@ -51,7 +51,7 @@ type Expr struct {
 }
 
 // Bind ties client identifiers to names: who has a value for a pattern's placeholder may use no other identifiers than those
-// that one of the patterns matches. A pattern may end with * for anything that follows.
+// that one of the patterns matches. A pattern may end with * for whatever follows, a character at least.
 type Bind struct{ Patterns []string }
 
 // Block is the rules of some groups.

@@ -63,12 +63,17 @@ func (p *Permissions) Check(r Request) Decision { return p.current().check(&r) }
 // Admit reports whether the identity may have its client identifier, as Policy.Admit does.
 func (p *Permissions) Admit() error { return p.current().policy.Admit(p.id) }
 
-// Unusable returns the placeholders that have a value for this client which must not stand in a topic, so that no rule with
-// them allows it anything. Whoever accepts the connection should log them.
+// Unusable returns the placeholders of this client's rules whose values must not stand in a topic, so that no rule with them
+// allows it anything. Whoever accepts the connection should log them.
 func (p *Permissions) Unusable() []string {
+	s := p.current()
+	var used uint8
+	for _, g := range s.groups {
+		used |= g.uses
+	}
 	var out []string
-	for i, bad := range p.current().values.bad {
-		if bad && i != int(varName) {
+	for i, bad := range s.values.bad {
+		if bad && used&(1<<i) != 0 {
 			out = append(out, "${"+variableNames[i]+"}")
 		}
 	}

@@ -33,6 +33,7 @@ type Policy struct {
 type group struct {
 	name  string
 	order int
+	uses  uint8 // a bit for each placeholder in its rules
 	expr  *Expr // nil: of everybody
 	rules []*Rule
 	tries [len(actionNames)]*node // nil: no rule
@@ -116,7 +117,7 @@ func (p *Policy) declare(d *Group) {
 // insert puts a rule into the tries of the actions that it concerns. Who may subscribe may hear what comes; a denial that
 // depends on the QoS of the subscription says nothing of what comes through others.
 func (g *group) insert(r *Rule) {
-	g.rules = append(g.rules, r)
+	g.rules, g.uses = append(g.rules, r), g.uses|uses(r.levels)
 	for _, a := range r.Actions {
 		g.add(a, r)
 		if a == auth.Subscribe && (r.Allow || r.when.qos == 0) && !slices.Contains(r.Actions, auth.Receive) {
