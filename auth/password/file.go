@@ -152,6 +152,12 @@ func (f *File) Users() []User {
 	return all
 }
 
+// Has reports whether there is such a user.
+func (f *File) Has(user string) bool {
+	_, ok := f.users[user]
+	return ok
+}
+
 // Set gives a user, who may be there already, a password of 1 to 1024 bytes. A password for SCRAM has to be UTF-8.
 func (f *File) Set(user, password string, s Scheme, c Cost) error {
 	if wrong := usable(user); wrong != "" {
