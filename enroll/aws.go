@@ -118,6 +118,8 @@ func (s *Service) reserve(c *claim, a *ask) (out *identity.Issued, token string,
 		return nil, "", reject(CodeNotActive, fmt.Sprintf("device %s is %s", a.id, d.State))
 	case hasCertificate(&d) || d.Attributes[attributePinned] != "":
 		return nil, "", reject(CodeIDTaken, "device "+a.id+" has a certificate")
+	case !c.names(a.id):
+		return nil, "", rejectUnnamed(c, a.id)
 	}
 	if c.Approve && next.Fresh {
 		next.Until = now.Add(s.o.Config.PendingLife)

@@ -120,6 +120,8 @@ func TestFleetProvisioningComesToNothing(t *testing.T) {
 	c, _ := b.claimant(Claim{}, "pump-1")
 	b.create(c, newKey(t))
 	c.id = "prepared"
+	b.wantsAWS(b.create(c, newKey(t)), 409, "ResourceAlreadyExists")
+	c, _ = b.claimant(Claim{IDs: []string{"prepared"}}, "prepared")
 	g := b.create(c, newKey(t))
 	if b.state("prepared") != registry.Pending {
 		t.Errorf("prepared is %q", b.state("prepared"))
@@ -170,7 +172,7 @@ func TestFleetProvisioningAfterACrash(t *testing.T) {
 func TestFleetProvisioningWithoutAStore(t *testing.T) {
 	b := newBench(t, Config{})
 	b.must(b.reg.Add(b.ctx, registry.Device{ID: "prepared"}))
-	c, claim := b.claimant(Claim{Uses: 2}, "")
+	c, claim := b.claimant(Claim{Uses: 2, IDs: []string{"fresh", "prepared"}}, "")
 	for n, id := range []string{"fresh", "prepared"} {
 		c.id = id
 		for _, prefix := range []string{"claim/", "pending/", "device/"} {
@@ -281,7 +283,7 @@ func TestFleetProvisioningAgainstAnOperator(t *testing.T) {
 		if n%2 == 0 {
 			b.must(b.reg.Add(b.ctx, registry.Device{ID: id}))
 		}
-		c, _ := b.claimant(Claim{}, id)
+		c, _ := b.claimant(Claim{IDs: []string{id}}, id)
 		g := b.create(c, newKey(t))
 		decided := make(chan error, 1)
 		operator := func(decide func(context.Context, ...string) error) {

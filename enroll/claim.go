@@ -186,11 +186,13 @@ func checkText(what, s string, most int) error {
 	return nil
 }
 
-// allows reports whether a device may use the claim. IDs are sorted.
+// allows reports whether a device may use the claim.
 func (c *Claim) allows(id string) bool {
-	if len(c.IDs) == 0 && c.Pattern == "" {
-		return true
-	}
+	return len(c.IDs) == 0 && c.Pattern == "" || c.names(id)
+}
+
+// names reports whether the claim was made for a device, not for all. IDs are sorted.
+func (c *Claim) names(id string) bool {
 	if _, ok := slices.BinarySearch(c.IDs, id); ok {
 		return true
 	}

@@ -321,7 +321,9 @@ func TestApprovalAfterTheEnd(t *testing.T) {
 func TestPreparedDevice(t *testing.T) {
 	b := newBench(t, Config{})
 	b.must(b.reg.Add(b.ctx, registry.Device{ID: "pump-1", Groups: []string{"g"}, Attributes: map[string]string{"a": "b"}}))
-	token, _ := b.token(Claim{Uses: 5, Groups: []string{"other"}})
+	token, _ := b.token(Claim{Uses: 5, Pattern: "pump-*", Groups: []string{"other"}})
+	anybody, _ := b.token(Claim{Uses: 5})
+	b.wants(b.enrol(client{id: "pump-1"}, newKey(t), anybody), "rejected", CodeIDTaken)
 	g := b.wants(b.enrol(client{id: "pump-1"}, newKey(t), token), "accepted", "")
 	d, _ := b.reg.Get("pump-1")
 	if len(d.Groups) != 1 || d.Groups[0] != "g" || d.Attributes["a"] != "b" || d.Attributes["claim"] == "" {
@@ -329,7 +331,11 @@ func TestPreparedDevice(t *testing.T) {
 	}
 	b.wants(b.enrol(client{id: "pump-1"}, newKey(t), token), "rejected", CodeIDTaken)
 	b.must(b.reg.RevokeCertificate(b.ctx, g.Serial, pki.Superseded))
+	b.wants(b.enrol(client{id: "pump-1"}, newKey(t), anybody), "rejected", CodeIDTaken)
 	b.wants(b.enrol(client{id: "pump-1"}, newKey(t), token), "accepted", "")
+	b.must(b.reg.Add(b.ctx, registry.Device{ID: "pump-2", State: registry.Pending}))
+	b.wants(b.enrol(client{id: "pump-2"}, newKey(t), anybody), "rejected", CodeIDTaken)
+	b.wants(b.enrol(client{id: "pump-2"}, newKey(t), token), "pending", "")
 }
 
 func TestResponseTopic(t *testing.T) {

@@ -77,6 +77,8 @@ func (s *Service) grant(c *claim, a *ask) (*identity.Issued, error) {
 	case registry.Active:
 	case registry.Pending:
 		switch {
+		case p == nil && !c.names(a.id) && !c.waited(&d):
+			return nil, rejectUnnamed(c, a.id)
 		case p == nil:
 			return nil, s.await(c, a, false)
 		case mine:
@@ -104,8 +106,24 @@ func (s *Service) grant(c *claim, a *ask) (*identity.Issued, error) {
 		return nil, reject(CodeOtherKey, "device "+a.id)
 	case hasCertificate(&d) || d.Attributes[attributePinned] != "":
 		return nil, reject(CodeIDTaken, "device "+a.id+" has a certificate")
+	case !c.names(a.id):
+		return nil, rejectUnnamed(c, a.id)
 	}
 	return s.issuePrepared(c, a)
+}
+
+// waited reports whether a device is there since it has asked with the claim, and has come to nothing since.
+func (c *claim) waited(d *registry.Device) bool {
+	return d.Attributes[attributeClaim] == c.ID && len(d.Certificates) == 0
+}
+
+// rejectUnnamed keeps who has a claim for any device from becoming one that is there: the operator's word about it may be
+// worth more than the claim.
+func rejectUnnamed(c *claim, id string) *Rejection {
+	r := reject(CodeIDTaken, fmt.Sprintf("device %s is registered, and claim %s does not name it", id, c.ID))
+	r.Reason = "a device with this id is registered, and the claim was not made for it"
+	r.Fix = "have the operator make a claim for it: sealmq claim create --ids ID"
+	return r
 }
 
 const approvalRetry = time.Minute
