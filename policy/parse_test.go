@@ -222,3 +222,29 @@ func sound(t *testing.T, file *File) {
 func (p *Policy) timed() bool {
 	return slices.ContainsFunc(p.rules, func(r *Rule) bool { return r.when.timed() || r.when.every > 0 })
 }
+
+// FuzzDecide asks with any name, group and topic: nothing panics, the cache and the explanation agree, and a name opens no
+// topic that it is not in.
+func FuzzDecide(f *testing.F) {
+	f.Add("ann", "g", "home/ann/x", uint8(1), uint8(0))
+	f.Add("+", "#", "$share/g/home/+/#", uint8(2), uint8(1))
+	f.Add("$SYS", "a/b", "$SYS/#", uint8(3), uint8(7))
+	p := compile(f, `policy everybody {
+		allow publish,subscribe home/${user}/#
+		allow publish,subscribe ${user}
+		allow publish,subscribe in/a${group}b/${group}/+
+		deny  publish home/${user}/x${group}
+	}`)
+	f.Fuzz(func(t *testing.T, name, group, topic string, action, qos uint8) {
+		id := Identity{Name: name, Method: "password", ClientID: "c", Groups: []string{group}}
+		r := Request{Action: auth.Action(action % 5), Topic: topic, QoS: qos}
+		perms := p.For(id)
+		first, second, e := perms.Check(r), perms.Check(r), p.Explain(id, r)
+		if first != second || first.Allowed != e.Allowed || first.Rule != e.Rule || perms.May(r.Action, topic, qos, false) != first.Allowed {
+			t.Fatalf("%v, then %v, explained %v", first, second, e)
+		}
+		if first.Allowed && !strings.Contains(topic, name) && !strings.Contains(topic, group) {
+			t.Fatalf("%q in %q may %v", name, group, r)
+		}
+	})
+}
