@@ -182,6 +182,7 @@ func New(o Options) (*Service, error) {
 	}
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	s.watch = o.Registry.Watch(s.changed)
+	o.Registry.Guard(s.mayPurge)
 	s.sweep()
 	for range max(1, runtime.GOMAXPROCS(0)-1) {
 		s.done.Go(s.work)
@@ -199,6 +200,7 @@ func (s *Service) Close() {
 	s.mu.Unlock()
 	if first {
 		s.watch()
+		s.o.Registry.Guard(nil)
 		s.stop()
 	}
 	s.done.Wait()

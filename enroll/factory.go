@@ -129,14 +129,16 @@ type factories struct {
 	r    records
 	mu   sync.RWMutex
 	name map[string]*factory
+	gone map[*factory]struct{} // were trusted in this process: listeners may take their certificates for a moment more
 	pool *x509.CertPool
 	code map[string]time.Time // challenges, and when they end
 }
 
 type factory struct {
 	Factory
-	alone *x509.CertPool
-	rate  *hourly
+	removed bool
+	alone   *x509.CertPool
+	rate    *hourly
 }
 
 // challenge is the record of one.
@@ -145,7 +147,7 @@ type challenge struct {
 }
 
 func loadFactories(r records, log *slog.Logger) (*factories, error) {
-	fs := &factories{r: r, name: make(map[string]*factory), code: make(map[string]time.Time)}
+	fs := &factories{r: r, name: make(map[string]*factory), gone: make(map[*factory]struct{}), code: make(map[string]time.Time)}
 	err := r.each(factoryPrefix, func(name string, value []byte) {
 		f, err := decodeFactory(name, value)
 		if err != nil {
@@ -200,12 +202,37 @@ func (fs *factories) rebuild() {
 	}
 }
 
-// of finds the factory whose CA has issued a certificate, by name and signature.
+// drop ends the trust in a factory, under the lock.
+func (fs *factories) drop(f *factory) {
+	delete(fs.name, f.Name)
+	removed := newFactory(f.Factory)
+	removed.removed = true
+	fs.gone[removed] = struct{}{}
+	fs.rebuild()
+}
+
+// keep makes a factory trusted, under the lock.
+func (fs *factories) keep(f *factory) {
+	maps.DeleteFunc(fs.gone, func(g *factory, _ struct{}) bool {
+		return bytes.Equal(g.CA.RawSubjectPublicKeyInfo, f.CA.RawSubjectPublicKeyInfo)
+	})
+	fs.name[f.Name] = f
+}
+
+// of finds the factory whose CA has issued a certificate, by name and signature, also one that was removed.
 func (fs *factories) of(leaf *x509.Certificate) *factory {
 	fs.mu.RLock()
 	defer fs.mu.RUnlock()
+	issued := func(f *factory) bool {
+		return bytes.Equal(f.CA.RawSubject, leaf.RawIssuer) && leaf.CheckSignatureFrom(f.CA) == nil
+	}
 	for _, f := range fs.name {
-		if bytes.Equal(f.CA.RawSubject, leaf.RawIssuer) && leaf.CheckSignatureFrom(f.CA) == nil {
+		if issued(f) {
+			return f
+		}
+	}
+	for f := range fs.gone {
+		if issued(f) {
 			return f
 		}
 	}
@@ -290,7 +317,8 @@ func (s *Service) RegisterFactory(ctx context.Context, f Factory, proof []byte) 
 		return fail(err)
 	}
 	delete(fs.code, code)
-	fs.name[f.Name] = newFactory(f)
+	made := newFactory(f)
+	fs.keep(made)
 	gone, done := fs.r.start(challengePrefix+code, nil), fs.r.start(factoryPrefix+f.Name, f)
 	fs.mu.Unlock()
 	err = <-done
@@ -299,9 +327,10 @@ func (s *Service) RegisterFactory(ctx context.Context, f Factory, proof []byte) 
 	}
 	fs.mu.Lock()
 	if err != nil {
-		delete(fs.name, f.Name)
+		fs.drop(made)
+	} else {
+		fs.rebuild()
 	}
-	fs.rebuild()
 	fs.mu.Unlock()
 	if err != nil {
 		return fail(err)
@@ -370,7 +399,8 @@ func (s *Service) Factories() []Factory {
 	return all
 }
 
-// RemoveFactory ends the trust in a CA. Its devices stay in the registry. It fails with ErrNoFactory.
+// RemoveFactory ends the trust in a CA, whose certificates are refused until the process ends, also where a listener trusts
+// it for another reason. Its devices stay in the registry. It fails with ErrNoFactory.
 func (s *Service) RemoveFactory(ctx context.Context, name string) error {
 	if err := s.open(); err != nil {
 		return fmt.Errorf("remove factory CA %.80q: %w", name, err)
@@ -382,13 +412,12 @@ func (s *Service) RemoveFactory(ctx context.Context, name string) error {
 		fs.mu.Unlock()
 		return fmt.Errorf("remove factory CA %.80q: %w", name, ErrNoFactory)
 	}
-	delete(fs.name, name)
-	fs.rebuild()
+	fs.drop(f)
 	done := fs.r.start(factoryPrefix+name, nil)
 	fs.mu.Unlock()
 	if err := <-done; err != nil {
 		fs.mu.Lock()
-		fs.name[name] = f
+		fs.keep(f)
 		fs.rebuild()
 		fs.mu.Unlock()
 		return fmt.Errorf("remove factory CA %s: %w", name, err)
@@ -411,7 +440,8 @@ func (s *Service) Pool() *x509.CertPool {
 	return s.factories.pool
 }
 
-// FactoryOf returns the factory CA that has issued a certificate; false if none has.
+// FactoryOf returns the factory CA that has issued a certificate, also one that was removed since this process began; false
+// if none has.
 func (s *Service) FactoryOf(leaf *x509.Certificate) (Factory, bool) {
 	if f := s.factories.of(leaf); f != nil {
 		return f.Factory, true

@@ -18,6 +18,9 @@ import (
 // errNotFactory: the certificate is of no factory CA.
 var errNotFactory = errors.New("the certificate is of no factory CA")
 
+// errRemoved: it is of one that was removed.
+var errRemoved = errors.New("the CA of the device's maker is trusted no longer")
+
 // Factory returns the device that a factory certificate is of, and its state. A device that is seen first is added to the
 // registry, which waits for one write. The certificate is checked: its signature, its dates, and that the device has no
 // other key. Its errors are for the device to read.
@@ -25,6 +28,9 @@ func (s *Service) Factory(leaf *x509.Certificate) (id string, state registry.Sta
 	f := s.factories.of(leaf)
 	if f == nil {
 		return "", "", errNotFactory
+	}
+	if f.removed {
+		return "", "", fmt.Errorf("factory CA %s: %w", f.Name, errRemoved)
 	}
 	id, err = f.identify(leaf, s.now())
 	if err != nil {
@@ -54,6 +60,30 @@ func (s *Service) Stands(id string, key [sha256.Size]byte) bool {
 	s.factories.mu.RLock()
 	defer s.factories.mu.RUnlock()
 	return s.factories.name[name] != nil || hasKey(&d, key)
+}
+
+// mayPurge keeps a revoked device with a factory certificate while its CA is trusted: nothing else says that it was revoked,
+// and it would be met as if seen first.
+func (s *Service) mayPurge(d registry.Device) error {
+	name := d.Attributes[attributeFactory]
+	s.factories.mu.RLock()
+	defer s.factories.mu.RUnlock()
+	if d.State != registry.Revoked || s.factories.name[name] == nil {
+		return nil
+	}
+	return &keptError{factory: name}
+}
+
+// keptError is why a device is not purged.
+type keptError struct{ factory string }
+
+func (e *keptError) Error() string {
+	return "it is revoked, and could come back with its certificate of the factory CA " + e.factory
+}
+
+// Hint implements what errors for people have.
+func (e *keptError) Hint() string {
+	return "leave it revoked, or first end the trust in the maker: sealmq factory remove " + e.factory
 }
 
 // hasKey reports whether a device has a certificate of ours for a key.

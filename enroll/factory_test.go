@@ -10,10 +10,12 @@ import (
 	"errors"
 	"math/big"
 	"net/url"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/sealmq/sealmq/pki"
 	"github.com/sealmq/sealmq/registry"
 )
 
@@ -227,6 +229,76 @@ func TestFactoryDevice(t *testing.T) {
 	if !b.Stands(id, sha256.Sum256(parsePEM(t, g.Certificate).RawSubjectPublicKeyInfo)) || !b.Stands("x", key) {
 		t.Error("one with a certificate of ours does not stand")
 	}
+}
+
+// A CA that is removed, or was not registered after all, is no stranger whom a listener may take: its devices are refused.
+func TestFactoryGone(t *testing.T) {
+	b := newBench(t, Config{})
+	m := newMaker(b, "maker")
+	leaf := m.leaf("7", nil)
+	refused := func() bool {
+		_, ok := b.FactoryOf(leaf)
+		_, _, err := b.Factory(leaf)
+		return ok && errors.Is(err, errRemoved)
+	}
+	refuse := func(key string) error {
+		if strings.HasPrefix(key, factoryPrefix) {
+			return errors.New("disk broken")
+		}
+		return nil
+	}
+	code, _, err := b.Challenge(b.ctx)
+	b.must(err)
+	b.store.refuse.Store(&refuse)
+	if _, err := b.RegisterFactory(b.ctx, Factory{Name: "acme", CA: m.cert}, m.prove(code)); err == nil || !refused() || len(b.Factories()) != 0 {
+		t.Errorf("%v", err)
+	}
+	b.store.refuse.Store(nil)
+	for range 2 {
+		m.register(Factory{Name: "acme", State: registry.Active})
+		if _, state, err := b.Factory(leaf); state != registry.Active {
+			t.Error(err)
+		}
+		b.store.refuse.Store(&refuse)
+		if err := b.RemoveFactory(b.ctx, "acme"); err == nil || refused() {
+			t.Errorf("%v", err)
+		}
+		b.store.refuse.Store(nil)
+		b.must(b.RemoveFactory(b.ctx, "acme"))
+		if !refused() {
+			t.Error("taken")
+		}
+	}
+	b.reopen()
+	if _, ok := b.FactoryOf(leaf); ok {
+		t.Error("remembered")
+	}
+}
+
+// A purge does not make a revoked device of a maker a new one.
+func TestFactoryPurge(t *testing.T) {
+	b := newBench(t, Config{})
+	m := newMaker(b, "maker")
+	m.register(Factory{Name: "acme", State: registry.Active})
+	leaf := m.leaf("7", nil)
+	meet := func(want registry.State) {
+		t.Helper()
+		if _, state, err := b.Factory(leaf); state != want || err != nil {
+			t.Errorf("%s, %v", state, err)
+		}
+	}
+	meet(registry.Active)
+	b.must(b.reg.Purge(b.ctx, "7"))
+	meet(registry.Active)
+	b.must(b.reg.Revoke(b.ctx, pki.KeyCompromise, "7"))
+	err := b.reg.Purge(b.ctx, "7")
+	var h interface{ Hint() string }
+	if !errors.As(err, &h) || !strings.Contains(h.Hint(), "sealmq factory remove acme") {
+		t.Error(err)
+	}
+	meet(registry.Revoked)
+	b.must(b.RemoveFactory(b.ctx, "acme"))
+	b.must(b.reg.Purge(b.ctx, "7"))
 }
 
 func TestFactoryIDs(t *testing.T) {
