@@ -120,8 +120,7 @@ func judgeName(leaf *x509.Certificate, host string) Step {
 		return fail(StepName, nameCause(host), "", fmt.Sprintf("the certificate is for %s, not for %s", list(names), show(host)),
 			fmt.Sprintf("connect to %s, or add the name; SealMQ: sealmq init --host %s, then SIGHUP", names[0], show(host)))
 	}
-	if !slices.ContainsFunc(leaf.DNSNames, func(n string) bool { return matches(n, host) }) {
-		// Only the address in iPAddress matched.
+	if _, err := netip.ParseAddr(host); err == nil && !slices.ContainsFunc(leaf.DNSNames, func(n string) bool { return matches(n, host) }) {
 		return warn(StepName, transport.CauseIPAsName, "",
 			fmt.Sprintf("the certificate has %s as an address only; Mbed TLS 2 (ESP32) and BearSSL (ESP8266) look at DNS names alone", show(host)),
 			"put the address into the certificate as a DNS name too (SealMQ does), or connect by a name")

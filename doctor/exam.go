@@ -246,7 +246,9 @@ func (e *exam) judgeServer(chain []*x509.Certificate) bool {
 	named := judgeName(chain[0], e.url.Host)
 	e.step(named)
 	for _, s := range judgeDates(chain, now, e.serverTime(trusted.Status != Failed && named.Status != Failed)) {
-		e.step(s)
+		if s.Status != Failed || s.Cause != trusted.Cause { // said already
+			e.step(s)
+		}
 	}
 	for _, s := range judgeDevices(chain) {
 		e.step(s)

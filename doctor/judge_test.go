@@ -275,3 +275,17 @@ func TestCausesAreKnown(t *testing.T) {
 		}
 	}
 }
+
+// TestJudgeName: the host as it may be written.
+func TestJudgeName(t *testing.T) {
+	leaf := newCA(t, "root", nil).server(func(c *x509.Certificate) { c.DNSNames = []string{"*.lan", "broker.test", "10.0.0.1"} }).cert
+	leaf.IPAddresses = []net.IP{net.ParseIP("10.0.0.1"), net.ParseIP("fd00::1")}
+	for host, want := range map[string]transport.Cause{
+		"broker.test": "", "broker.test.": "", "BROKER.test": "", "a.lan": "", "a.lan.": "", "10.0.0.1": "",
+		"a.b.lan": transport.CauseName, "lan": transport.CauseName, "fd00::1": transport.CauseIPAsName, "fd00::2": transport.CauseIP,
+	} {
+		if s := judgeName(leaf, host); s.Cause != want {
+			t.Errorf("%s: %+v", host, s)
+		}
+	}
+}

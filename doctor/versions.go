@@ -45,7 +45,7 @@ func oldSuites() []uint16 {
 // probe asks with at most eight hellos, each on a connection of its own.
 func (e *exam) probe() support {
 	s := support{versions: map[uint16]answer{}}
-	name := e.url.Host
+	name := strings.TrimSuffix(e.url.Host, ".")
 	if _, err := netip.ParseAddr(name); err == nil {
 		name = ""
 	}

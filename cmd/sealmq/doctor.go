@@ -93,6 +93,9 @@ Exit codes:
 				o.OnStep = func(s doctor.Step) { printStep(cmd.OutOrStdout(), s) }
 			}
 			r := doctor.Examine(cmd.Context(), o)
+			if cmd.Context().Err() != nil {
+				return withExit(exitFailure, errors.New("interrupted"))
+			}
 			if asJSON {
 				if err := printJSON(cmd.OutOrStdout(), r); err != nil {
 					return err
