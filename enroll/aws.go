@@ -49,9 +49,6 @@ func (s *Service) aws(j *job) (awsAnswer, error) {
 		r.Reason, r.Fix = "private keys are made by devices alone", "publish a CSR to "+createTopic+"json"
 		return nil, r
 	}
-	if err := s.slow(j); err != nil {
-		return nil, err
-	}
 	if j.Kind != string(pki.Claim) {
 		r := reject(CodeDenied, "fleet provisioning without a claim certificate")
 		r.Reason, r.Fix = "this takes a claim certificate", "connect with one: sealmq claim create --certificate"

@@ -20,9 +20,6 @@ func (s *Service) enrol(j *job) (*identity.Issued, error) {
 	if j.what.client != j.ClientID {
 		return nil, rejectBecause(errors.New("the topic has another client identifier than the connection"))
 	}
-	if err := s.slow(j); err != nil {
-		return nil, err
-	}
 	q, csr, err := parseEnrol(j.Payload)
 	if err != nil {
 		return nil, rejectBecause(err)
@@ -42,9 +39,15 @@ func (s *Service) enrol(j *job) (*identity.Issued, error) {
 	return s.grant(c, a)
 }
 
-// slow rejects peers that ask too much, or have failed too often.
+// slow rejects peers that ask too much, or have failed too often. Devices that show a registered certificate, and want
+// nothing else than it is good for, are not counted: all of a site may come from one address.
 func (s *Service) slow(j *job) error {
 	now := s.now()
+	if j.what.op == opRenew || j.what.op == opSeen {
+		if _, _, err := s.holder(j); err == nil {
+			return nil
+		}
+	}
 	var wait time.Duration
 	s.addresses.with(j.from, func(p *peer) {
 		if wait = p.wait(now); wait == 0 {
@@ -147,14 +150,7 @@ func (s *Service) answer(j *job, out *identity.Issued, err error) {
 
 // refuse sends a rejection, in the form of the request's protocol.
 func (s *Service) refuse(j *job, r *Rejection) {
-	level := slog.LevelWarn
-	switch r.Code {
-	case CodeSlowDown, CodeBusy:
-		level = slog.LevelDebug // whoever floods shall not flood the log
-	case CodeInternal, CodeUnavailable:
-		level = slog.LevelError
-	}
-	s.log(j, level, "request rejected", slog.String("code", string(r.Code)), slog.String("cause", clipTo(r.Detail, 300)))
+	s.logRejection(j, r)
 	if j.guesser {
 		defer j.Close(mqtt.NotAuthorized, "too many unknown tokens")
 	}
@@ -168,6 +164,28 @@ func (s *Service) refuse(j *job, r *Rejection) {
 			s.send(j, "rejected", encode(rejected{"rejected", r.Code, r.Reason, r.Fix, seconds(r.RetryAfter)}))
 		}
 	}
+}
+
+// logRejection writes a line a second of each code: whoever floods shall not flood the log.
+func (s *Service) logRejection(j *job, r *Rejection) {
+	level, left := slog.LevelWarn, 0
+	switch r.Code {
+	case CodeSlowDown, CodeBusy:
+		level = slog.LevelDebug
+	case CodeInternal, CodeUnavailable:
+		level = slog.LevelError
+	}
+	if level != slog.LevelDebug {
+		var ok bool
+		if left, ok = s.lines.take(string(r.Code), s.now()); !ok {
+			level, left = slog.LevelDebug, 0
+		}
+	}
+	attrs := []slog.Attr{slog.String("code", string(r.Code)), slog.String("cause", clipTo(r.Detail, 300))}
+	if left > 0 {
+		attrs = append(attrs, slog.Int("left_out", left))
+	}
+	s.log(j, level, "request rejected", attrs...)
 }
 
 func (s *Service) log(j *job, level slog.Level, text string, attrs ...slog.Attr) {
@@ -204,6 +222,10 @@ func (s *Service) send(j *job, word string, payload []byte) {
 		return
 	}
 	if !j.Reply(j.what.base+word, payload, props) {
-		s.log(j, slog.LevelInfo, "answer not sent: the client is gone, or has not subscribed", slog.String("topic", clip(j.what.base+word)))
+		level := slog.LevelInfo
+		if word == "rejected" {
+			level = slog.LevelDebug // strangers may have as many as they like
+		}
+		s.log(j, level, "answer not sent: the client is gone, or has not subscribed", slog.String("topic", clip(j.what.base+word)))
 	}
 }

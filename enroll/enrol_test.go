@@ -381,3 +381,27 @@ func TestClaimsAreKept(t *testing.T) {
 		}
 	}
 }
+
+// Strangers have a bound whatever they ask for, and write no more lines than others.
+func TestStrangersAreBounded(t *testing.T) {
+	b := newBench(t, Config{RequestsPerHour: 10})
+	dev, _ := b.device("pump-1") // the first request
+	for _, topic := range []string{"$pki/renew/request", "$aws/certificates/create/json", createJSON, "$pki/enroll/x/request"} {
+		for range 3 {
+			b.ask(client{id: "x"}, topic, "{}")
+		}
+	}
+	b.wants(b.renewal(client{id: "x"}, newKey(t)), "rejected", CodeSlowDown)
+	b.wantsAWS(b.ask(client{id: "x"}, "$aws/certificates/create/json", "{}"), 429, "Throttling")
+	if n := strings.Count(b.log.String(), "level=WARN msg=\"request rejected\""); n != 2 { // denied, bad-request
+		t.Errorf("%d lines", n)
+	}
+	b.clock.advance(time.Second)
+	for range 20 { // of the same address
+		b.wants(b.ask(dev, "$pki/renew/request", "{}"), "rejected", CodeRequest)
+	}
+	if !strings.Contains(b.log.String(), "left_out=") {
+		t.Error("the lines left out are not counted")
+	}
+	b.wants(b.renewal(dev, newKey(t)), "accepted", "")
+}

@@ -120,6 +120,7 @@ type Service struct {
 	clients   *table[backoff]
 	renewals  *table[hourly]
 	answers   *answers
+	lines     lines
 
 	seed  maphash.Seed
 	ids   [64]sync.Mutex // one device is enrolled at a time: by hash of its id
@@ -289,6 +290,12 @@ func (s *Service) work() {
 
 // do works on a request.
 func (s *Service) do(j *job) {
+	if j.what.op != opAdvise {
+		if err := s.slow(j); err != nil {
+			s.refuse(j, rejection(err))
+			return
+		}
+	}
 	switch j.what.op {
 	case opEnrol:
 		out, err := s.enrol(j)

@@ -106,3 +106,36 @@ func network(addr string) string {
 	}
 	return p.String()
 }
+
+// lines bounds what is logged of one kind: a line a second, which says how many were left out before it. It is safe for
+// several goroutines. The kinds are the caller's, and few.
+type lines struct {
+	mu sync.Mutex
+	m  map[string]*line
+}
+
+type line struct {
+	at   time.Time
+	left int
+}
+
+// take reports whether a line of a kind may be written now.
+func (l *lines) take(kind string, now time.Time) (left int, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.m == nil {
+		l.m = make(map[string]*line)
+	}
+	last := l.m[kind]
+	if last == nil {
+		last = new(line)
+		l.m[kind] = last
+	}
+	if d := now.Sub(last.at); 0 <= d && d < time.Second {
+		last.left++
+		return 0, false
+	}
+	left = last.left
+	*last = line{at: now}
+	return left, true
+}

@@ -57,6 +57,23 @@ func TestBackoff(t *testing.T) {
 	}
 }
 
+func TestLines(t *testing.T) {
+	var l lines
+	now := time.Unix(1e9, 0)
+	for i, c := range []struct {
+		after time.Duration
+		left  int
+		ok    bool
+	}{{0, 0, true}, {0, 0, false}, {999 * time.Millisecond, 0, false}, {time.Second, 2, true}, {2 * time.Second, 0, true}, {0, 0, true}} {
+		if left, ok := l.take("a", now.Add(c.after)); left != c.left || ok != c.ok {
+			t.Errorf("%d: %d, %v", i, left, ok)
+		}
+	}
+	if _, ok := l.take("b", now); !ok {
+		t.Error("another kind")
+	}
+}
+
 func TestNetwork(t *testing.T) {
 	for addr, want := range map[string]string{"192.0.2.7:4711": "192.0.2.7", "192.0.2.7": "192.0.2.7", "[::ffff:192.0.2.7]:1": "192.0.2.7",
 		"[2001:db8::1]:1": "2001:db8::/64", "[fe80::1%eth0]:1": "fe80::/64", "@": "", "": ""} {
