@@ -115,6 +115,7 @@ func (ch *Chain) Authenticate(ctx context.Context, c *Credentials) (*Principal, 
 					return nil, err
 				}
 				a.guess = true
+				ctx = context.WithValue(ctx, attemptKey{}, &a)
 			}
 		}
 		p, err := l.Authenticate(ctx, c)
@@ -125,6 +126,18 @@ func (ch *Chain) Authenticate(ctx context.Context, c *Credentials) (*Principal, 
 		return p, a.decided(p, err)
 	}
 	return nil, a.decided(nil, ch.nobody(c, a.looked))
+}
+
+type attemptKey struct{}
+
+// Proceed is for authenticators that let clients wait for their turn. When it has come, Proceed refuses an attempt that a
+// Chain would refuse by now, since others have failed meanwhile: a crowd of guesses must not slip in together. ctx is that of
+// Authenticate.
+func Proceed(ctx context.Context) error {
+	if a, ok := ctx.Value(attemptKey{}).(*attempt); ok {
+		return a.wait()
+	}
+	return nil
 }
 
 // nobody is the refusal of a client about which no link has decided.

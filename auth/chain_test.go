@@ -274,6 +274,52 @@ func TestChainBackoff(t *testing.T) {
 	}
 }
 
+// queued is users behind a queue: each waits for its turn.
+type queued struct {
+	users
+	waiting, turn chan struct{}
+}
+
+func (q queued) Authenticate(ctx context.Context, c *Credentials) (*Principal, error) {
+	q.waiting <- struct{}{}
+	<-q.turn
+	if err := Proceed(ctx); err != nil {
+		return nil, err
+	}
+	return q.users.Authenticate(ctx, c)
+}
+
+// Guesses that wait together are not all made when their turn comes.
+func TestCrowdOfGuesses(t *testing.T) {
+	const crowd = 20
+	q := queued{users{name: "password", passwords: map[string]string{"alice": "a"}}, make(chan struct{}, crowd), make(chan struct{})}
+	ch := NewChain([]Link{{"password", q}}, NewBackoff(BackoffConfig{Free: 3}, func() time.Time { return time.Unix(1e9, 0) }), nil)
+	outcomes := make(chan string, crowd)
+	for i := range crowd {
+		go func() {
+			outcomes <- outcome(ch.Authenticate(context.Background(), with(secure(), "alice", strings.Repeat("x", i+1))))
+		}()
+	}
+	for range crowd {
+		<-q.waiting
+	}
+	made := 0
+	for range crowd {
+		q.turn <- struct{}{}
+		if got := <-outcomes; got == "Bad User Name or Password" {
+			made++
+		} else if got != "Connection rate exceeded" {
+			t.Errorf("got %s", got)
+		}
+	}
+	if made != 4 {
+		t.Errorf("%d guesses were made", made)
+	}
+	if err := Proceed(t.Context()); err != nil {
+		t.Errorf("without a chain: %v", err)
+	}
+}
+
 // signed is users whose proofs cannot be guessed.
 type signed struct{ users }
 

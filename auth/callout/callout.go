@@ -238,6 +238,9 @@ func (a *Authenticator) post(ctx context.Context, body []byte) (decision, error)
 		return decision{}, err
 	}
 	defer func() { <-a.slots }()
+	if err := auth.Proceed(ctx); err != nil {
+		return decision{}, err
+	}
 	status, text, err := a.client.Do(ctx, http.MethodPost, a.header, bytes.NewReader(body), maxAnswer)
 	if err != nil {
 		return decision{}, err

@@ -96,6 +96,9 @@ func (a *Authenticator) Authenticate(ctx context.Context, c *auth.Credentials) (
 		return nil, err
 	}
 	defer func() { <-a.slots }()
+	if err := auth.Proceed(ctx); err != nil {
+		return nil, err
+	}
 	var p *auth.Principal
 	err := a.borrow(ctx, func(d *conn) (err error) {
 		p, err = a.ask(d, strings.Clone(c.Username), string(c.Password))

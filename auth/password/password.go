@@ -88,6 +88,9 @@ func (a *Authenticator) Authenticate(ctx context.Context, c *auth.Credentials) (
 		return nil, err
 	}
 	defer func() { <-a.slots }()
+	if err := auth.Proceed(ctx); err != nil {
+		return nil, err
+	}
 	h, known := a.file.Load().lookup(c.Username)
 	right := h.matches(c.Password)
 	switch {
