@@ -100,8 +100,8 @@ func (e *HandshakeError) exactHint(local netip.Addr) string {
 	return ""
 }
 
-// Failure is a HandshakeError as it is shown: names instead of numbers, of at
-// most about 4 KiB.
+// Failure is a HandshakeError as it is shown: names instead of numbers, all
+// text valid UTF-8 and bounded, at most 5 KiB in all.
 type Failure struct {
 	Time        time.Time    `json:"time"`
 	Code        string       `json:"code,omitempty"`
@@ -140,6 +140,7 @@ const (
 	maxGroups   = 16
 	maxCiphers  = 40
 	maxALPN     = 8
+	maxProtocol = 64 // bytes of one
 )
 
 // Record returns what is shown of e, as of now.
@@ -151,7 +152,7 @@ func (e *HandshakeError) Record(now time.Time) Failure {
 		Versions: names(e.Versions, maxVersions, tls.VersionName),
 		Groups:   names(e.Groups, maxGroups, groupName),
 		Ciphers:  names(e.Ciphers, maxCiphers, cipherName),
-		ALPN:     names(e.ALPN, maxALPN, bounded), MaxFragment: e.MaxFragment, RecordLimit: e.RecordLimit,
+		ALPN:     names(e.ALPN, maxALPN, func(p string) string { return cut(p, maxProtocol) }), MaxFragment: e.MaxFragment, RecordLimit: e.RecordLimit,
 		Alert: e.Alert, Received: e.Received, Upgrade: e.Upgrade,
 	}
 	if e.Err != nil {
@@ -192,9 +193,11 @@ func (f *Failure) Attrs() []any {
 }
 
 // bounded cuts a text to a length that a log line or a page takes.
-func bounded(s string) string {
-	if len(s) > maxText {
-		s = s[:maxText-3] + "..."
+func bounded(s string) string { return cut(s, maxText) }
+
+func cut(s string, most int) string {
+	if len(s) > most {
+		s = s[:most-3] + "..."
 	}
 	return strings.ToValidUTF8(s, "?")
 }

@@ -19,7 +19,7 @@ const (
 )
 
 // Failures remembers the last 1,000 failures of all listeners that share it,
-// counts them by cause, and says which to log. It holds 4 MiB at most. Its
+// counts them by cause, and says which to log. It holds 6 MiB at most. Its
 // methods may be called from any goroutine.
 type Failures struct {
 	now func() time.Time
