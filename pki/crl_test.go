@@ -156,6 +156,7 @@ func TestParseCRLs(t *testing.T) {
 			I bool `asn1:"tag:4"`
 		}{true})), 0, "an indirect list"},
 		{"damaged scope", extended(critical(2, 5, 29, 28)), 0, "damaged issuing"},
+		{"damaged point", extended(scope(t, struct{ P asn1.RawValue }{asn1.RawValue{Class: 2, Tag: 0, IsCompound: true, Bytes: []byte{5, 0}}})), 0, "damaged issuing"},
 		{"entry of another issuer", entries(x509.RevocationListEntry{ExtraExtensions: critical(2, 5, 29, 29)}), 0, "entry 1: unknown critical"},
 		{"reason that is none", entries(x509.RevocationListEntry{ReasonCode: 8}), 0, "entry 1: reason 8"},
 	} {

@@ -34,7 +34,8 @@ type list struct {
 	issuerCN string
 	authKey  []byte
 	number   *big.Int
-	scope    string // of the distribution point, empty when it covers everything of its issuer
+	scope    string   // of the distribution point, empty when it covers everything of its issuer
+	points   []string // the names of that, DER
 	this     time.Time
 	next     time.Time
 	entries  []entry
@@ -106,7 +107,7 @@ func parseCRL(der []byte) (*list, error) {
 	for _, e := range r.Extensions {
 		switch e.Id.String() {
 		case "2.5.29.28":
-			if l.scope, err = parseScope(e.Value); err != nil {
+			if l.scope, l.points, err = parseScope(e.Value); err != nil {
 				return nil, err
 			}
 		case "2.5.29.27":
@@ -155,8 +156,8 @@ func parseEntry(e *x509.RevocationListEntry) (entry, error) {
 }
 
 // parseScope reads an issuing distribution point, RFC 5280 section 5.2.5. It
-// returns the name of the point; several lists with different names add up.
-func parseScope(der []byte) (string, error) {
+// returns the point and its names; several lists of different points add up.
+func parseScope(der []byte) (scope string, names []string, err error) {
 	var p struct {
 		Point          asn1.RawValue  `asn1:"optional,tag:0"`
 		UserOnly       bool           `asn1:"optional,tag:1"`
@@ -166,17 +167,72 @@ func parseScope(der []byte) (string, error) {
 		AttributesOnly bool           `asn1:"optional,tag:5"`
 	}
 	rest, err := asn1.Unmarshal(der, &p)
+	if err == nil && len(p.Point.FullBytes) > 0 {
+		names, err = pointNames(p.Point.Bytes)
+	}
 	switch {
 	case err != nil || len(rest) > 0:
-		return "", errors.New("damaged issuing distribution point")
+		return "", nil, errors.New("damaged issuing distribution point")
 	case p.CAOnly || p.AttributesOnly:
-		return "", errors.New("it covers CA or attribute certificates alone")
+		return "", nil, errors.New("it covers CA or attribute certificates alone")
 	case p.SomeReasons.BitLength > 0:
-		return "", errors.New("it covers some reasons alone")
+		return "", nil, errors.New("it covers some reasons alone")
 	case p.Indirect:
-		return "", errors.New("an indirect list")
+		return "", nil, errors.New("an indirect list")
 	}
-	return string(p.Point.FullBytes), nil
+	return string(p.Point.FullBytes), names, nil
+}
+
+// pointNames are the names in a DistributionPointName, DER.
+func pointNames(der []byte) (names []string, err error) {
+	var v asn1.RawValue
+	rest, err := asn1.Unmarshal(der, &v)
+	if err != nil || len(rest) > 0 || v.Class != asn1.ClassContextSpecific || v.Tag > 1 {
+		return nil, errors.New("damaged name of a distribution point")
+	}
+	if v.Tag == 1 { // relative to the issuer
+		return []string{string(v.FullBytes)}, nil
+	}
+	for rest = v.Bytes; len(rest) > 0; {
+		var name asn1.RawValue
+		if rest, err = asn1.Unmarshal(rest, &name); err != nil {
+			return nil, errors.New("damaged name of a distribution point")
+		}
+		names = append(names, string(name.FullBytes))
+	}
+	return names, nil
+}
+
+// covers reports whether a list tells of all revocations of a certificate: that of
+// a distribution point does if the certificate names that, RFC 5280 section
+// 6.3.3 (b) (2). The list's issuer is the certificate's.
+func (l *list) covers(cert *x509.Certificate) bool {
+	if l.scope == "" {
+		return true
+	}
+	for _, e := range cert.Extensions {
+		if !e.Id.Equal(asn1.ObjectIdentifier{2, 5, 29, 31}) {
+			continue
+		}
+		var points []struct {
+			Point   asn1.RawValue  `asn1:"optional,tag:0"`
+			Reasons asn1.BitString `asn1:"optional,tag:1"`
+			Issuer  asn1.RawValue  `asn1:"optional,tag:2"`
+		}
+		if rest, err := asn1.Unmarshal(e.Value, &points); err != nil || len(rest) > 0 {
+			return false
+		}
+		for _, p := range points {
+			if p.Reasons.BitLength > 0 || len(p.Issuer.FullBytes) > 0 { // some reasons, or an indirect list
+				continue
+			}
+			names, err := pointNames(p.Point.Bytes)
+			if err == nil && slices.ContainsFunc(names, func(n string) bool { return slices.Contains(l.points, n) }) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // find looks a serial up.

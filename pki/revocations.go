@@ -217,7 +217,8 @@ func newest(all []*list) []*list {
 }
 
 // Check looks up a certificate whose issuer is known: nil, or an error that is
-// ErrRevoked; under StaleDeny also ErrStale or ErrNoList.
+// ErrRevoked; under StaleDeny also ErrStale or ErrNoList. The list of a distribution
+// point counts as missing for a certificate that does not name that.
 func (r *Revocations) Check(cert, issuer *x509.Certificate) error {
 	return r.check(cert, issuer, true)
 }
@@ -238,10 +239,14 @@ func (r *Revocations) check(cert, issuer *x509.Certificate, required bool) error
 			bad = fmt.Errorf("%w: %w", ErrNoList, err)
 			continue
 		}
-		good++
 		if e, ok := l.find(cert.SerialNumber); ok {
 			return refused(fmt.Errorf("%w: %s on %s", ErrRevoked, Reason(e.reason), time.Unix(e.at, 0).UTC().Format(time.DateOnly)))
 		}
+		if !l.covers(cert) {
+			bad = fmt.Errorf("%w of its distribution point", ErrNoList)
+			continue
+		}
+		good++
 		if now.After(l.next) {
 			stale = l
 		}

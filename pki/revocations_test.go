@@ -1,6 +1,7 @@
 package pki
 
 import (
+	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/asn1"
@@ -169,10 +170,17 @@ func TestRevocationsStatus(t *testing.T) {
 	}
 }
 
-// Lists of several distribution points add up; of several of one, the newest counts.
+// Lists of several distribution points add up; of several of one, the newest counts. Each is good for the certificates
+// that name its point.
 func TestScopesAddUp(t *testing.T) {
 	a := newAuthority(t, at(testTime))
-	one, two := device(t, a, "one"), device(t, a, "two")
+	serial := int64(100)
+	named := func(points ...string) *x509.Certificate {
+		serial++
+		tmpl := &x509.Certificate{SerialNumber: big.NewInt(serial), NotBefore: testTime, NotAfter: testTime.Add(time.Hour), CRLDistributionPoints: points}
+		return must(x509.ParseCertificate(must(x509.CreateCertificate(rand.Reader, tmpl, a.device.cert, a.device.cert.PublicKey, a.device.key))))
+	}
+	one, two := named("http://a/1"), named("http://b/2", "http://a/2")
 	shard := func(point string, n int64, c *x509.Certificate) []byte {
 		der := signList(t, a.device, func(l *x509.RevocationList) {
 			l.Number = big.NewInt(n)
@@ -187,15 +195,22 @@ func TestScopesAddUp(t *testing.T) {
 	}
 	path := filepath.Join(t.TempDir(), "crl")
 	replace(t, path, append(append(shard("http://a/1", 1, one), shard("http://a/2", 1, two)...), shard("http://a/2", 2, nil)...))
-	r, err := OpenRevocations(RevocationsConfig{Files: []string{path}, Issuers: a.DeviceCAs(), Now: at(testTime).Now})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := r.Check(one, a.device.cert); !errors.Is(err, ErrRevoked) {
-		t.Errorf("first shard: %v", err)
-	}
-	if err := r.Check(two, a.device.cert); err != nil {
-		t.Errorf("second shard, newer list: %v", err)
+	for stale, uncovered := range map[Stale]error{StaleDeny: ErrNoList, StaleAllow: nil} {
+		r, err := OpenRevocations(RevocationsConfig{Files: []string{path}, Issuers: a.DeviceCAs(), Stale: stale, Now: at(testTime).Now})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name, c := range map[string]struct {
+			cert *x509.Certificate
+			want error
+		}{
+			"first shard": {one, ErrRevoked}, "second shard, newer list": {two, nil}, "first shard, not revoked": {named("http://a/1"), nil},
+			"third shard": {named("http://a/3"), uncovered}, "no shard": {named(), uncovered},
+		} {
+			if err := r.Check(c.cert, a.device.cert); !errors.Is(err, c.want) {
+				t.Errorf("%s, %s: %v", stale, name, err)
+			}
+		}
 	}
 }
 
