@@ -182,13 +182,13 @@ func (s *Service) writeLists(all []list) error {
 		}
 		text = append(text, pki.EncodeCRL(l.der)...)
 	}
-	old, err := filepath.Glob(filepath.Join(dir, crlName+"-*.crl"))
+	old, err := crlFiles(dir)
 	if err != nil {
 		return err
 	}
-	for _, path := range old {
-		if !keep[filepath.Base(path)] {
-			if err := os.Remove(path); err != nil {
+	for _, name := range old {
+		if strings.HasPrefix(name, crlName+"-") && !keep[name] {
+			if err := os.Remove(filepath.Join(dir, name)); err != nil {
 				return err
 			}
 		}
@@ -196,14 +196,25 @@ func (s *Service) writeLists(all []list) error {
 	return pki.WriteFile(filepath.Join(dir, crlName+".pem"), text, 0o644)
 }
 
+// crlFiles are the names of the lists in a folder, whose path may have what is a pattern to filepath.Glob.
+func crlFiles(dir string) (names []string, err error) {
+	all, err := os.ReadDir(dir)
+	for _, e := range all {
+		if strings.HasSuffix(e.Name(), ".crl") {
+			names = append(names, e.Name())
+		}
+	}
+	return names, err
+}
+
 // lastNumber is the greatest number of the lists that were written. Files of others are not believed.
 func (s *Service) lastNumber() (last uint64) {
-	files, err := filepath.Glob(filepath.Join(s.crlDir(), "*.crl"))
+	files, err := crlFiles(s.crlDir())
 	if err != nil {
 		return 0
 	}
-	for _, path := range files {
-		b, err := os.ReadFile(path)
+	for _, name := range files {
+		b, err := os.ReadFile(filepath.Join(s.crlDir(), name))
 		if err != nil {
 			continue
 		}

@@ -91,7 +91,8 @@ func (b *bench) advance(d time.Duration) { b.clock.Add(int64(d)) }
 
 func newBench(t testing.TB, c Config) *bench {
 	t.Helper()
-	b := &bench{t: t, dir: t.TempDir(), store: &records{Store: memory.New()}, log: &buffer{}, ctx: registry.As(context.Background(), "alice")}
+	b := &bench{t: t, dir: filepath.Join(t.TempDir(), "[a]*?"), // no pattern
+		store: &records{Store: memory.New()}, log: &buffer{}, ctx: registry.As(context.Background(), "alice")}
 	b.clock.Store(start.UnixNano())
 	if _, err := b.store.Load(answers{}); err != nil {
 		t.Fatal(err)

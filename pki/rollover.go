@@ -305,18 +305,31 @@ func Withdraw(dir string) error {
 	return syncDir(dir)
 }
 
-func retiredDir(dir, print string) string { return filepath.Join(dir, "retired-"+print[:16]) }
+const retiredPrefix = "retired-"
+
+func retiredDir(dir, print string) string { return filepath.Join(dir, retiredPrefix+print[:16]) }
+
+// retiredDirs are the folders that Retire has made.
+func retiredDirs(dir string) (dirs []string, err error) {
+	all, err := os.ReadDir(dir) // the path may have what is a pattern to filepath.Glob
+	for _, e := range all {
+		if strings.HasPrefix(e.Name(), retiredPrefix) {
+			dirs = append(dirs, filepath.Join(dir, e.Name()))
+		}
+	}
+	return dirs, err
+}
 
 // retiredCAs are the certificates of an issuing CA of roots that are no longer
 // trusted: a leaf of theirs is one that we issued.
 func retiredCAs(dir, name string) []*x509.Certificate {
-	files, err := filepath.Glob(filepath.Join(dir, "retired-*", name+".pem"))
+	dirs, err := retiredDirs(dir)
 	if err != nil {
 		return nil
 	}
 	var out []*x509.Certificate
-	for _, file := range files {
-		if c, err := readCA(file); err == nil {
+	for _, in := range dirs {
+		if c, err := readCA(filepath.Join(in, name+".pem")); err == nil {
 			out = append(out, c)
 		}
 	}

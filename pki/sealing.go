@@ -76,7 +76,7 @@ func eachKey(dir, what string, cfg Config, change func(path string, phrase []byt
 	if err != nil {
 		return nil, fmt.Errorf("%s keys of %s: passphrase: %w", what, dir, err)
 	}
-	retired, err := filepath.Glob(filepath.Join(dir, "retired-*"))
+	retired, err := retiredDirs(dir)
 	if err != nil {
 		return nil, err
 	}
