@@ -24,7 +24,7 @@ crash: ## kill -9 the broker 10 times under load and check what it had acknowled
 soak: ## the long forms: 200 kills with Debian's mosquitto beside, ten minutes of renewals, certificates swapped for minutes
 	cd test && go test -count=1 -v -timeout 2h ./crash -run 'Sealmq|Mosquitto' -kills 25 -seeds 8 -compare $(CRASHFLAGS)
 	cd test && go test -count=1 -v -timeout 30m ./acme -run 'TestRenewals$$' -long
-	cd test && go test -count=1 -v -timeout 1h ./identity -long
+	cd test && go test -count=1 -v -timeout 30m ./identity -run 'Revoked|Rotation|Rollover' -long
 	go test -count=1 -v -timeout 30m ./certs -run Rotation -args -long
 
 conformance: ## docs/conformance.md from the clause tags of the tests

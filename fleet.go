@@ -406,9 +406,15 @@ func (d devices) verify(leaf *x509.Certificate, foreign bool) error {
 	if err == nil {
 		return nil
 	}
-	no := &notAdmitted{err: err, cause: "client_certificate_refused", hint: "sealmq device list, or sealmq factory list for the certificate of a maker"}
+	no := &notAdmitted{err: err, cause: "client_certificate_refused", hint: "sealmq device list; for the certificate of a maker, sealmq factory list"}
 	if f := d.s.fleet.Load(); f != nil {
 		v := f.registry.Check(leaf)
+		if _, ok := f.enroll.FactoryOf(leaf); ok { // the registry knows it by its maker's key
+			v = registry.Verdict{}
+			if id, _, err := f.enroll.Factory(leaf); err == nil {
+				v = f.registry.Standing(pki.Device, id, "", [32]byte{})
+			}
+		}
 		id := v.Device
 		if id == "" {
 			id = "ID"

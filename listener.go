@@ -2,11 +2,9 @@ package sealmq
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"log/slog"
 	"net"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -109,39 +107,30 @@ func (s *Server) serve(l *listener, tc transport.Conn) {
 	tc.Run(conn)
 }
 
-// refused logs a handshake that failed. Port scans and health checks that send
-// nothing are of interest to nobody; a flood is counted rather than logged.
+// refused remembers a handshake that failed, and logs it unless its like was logged a moment ago. Port scans and health checks
+// that send nothing are of interest to nobody.
 func (s *Server) refused(listener string, err error) {
-	suppressed, ok := s.throttle.allow(time.Now())
+	var he *transport.HandshakeError
+	if !errors.As(err, &he) {
+		s.log.Debug("connection ended before its handshake", "listener", listener, "error", err)
+		return
+	}
+	f, omitted, ok := s.failures.Note(he)
 	if !ok {
 		return
 	}
-	what, level, attrs := "tls handshake refused", slog.LevelWarn, []any{"listener", listener}
-	var he *transport.HandshakeError
-	if errors.As(err, &he) {
-		if he.Cause == transport.CauseNothingSent || he.Cause == transport.CauseClosed {
-			level = slog.LevelDebug
-		}
-		cause, hint := he.Refused()
-		attrs = append(attrs, "peer", he.Addr, "cause", cause, "hint", hint, "sni", he.ServerName)
-		if he.Upgrade {
-			what = "websocket upgrade refused"
-		} else {
-			var versions []string
-			for _, v := range he.Versions {
-				versions = append(versions, tls.VersionName(v))
-			}
-			attrs = append(attrs, "versions", versions)
-		}
-		if he.Alert >= 0 {
-			attrs = append(attrs, "alert", he.Alert)
-		}
-		err = he.Err
+	what, level := "tls handshake refused", slog.LevelWarn
+	if he.Cause == transport.CauseNothingSent || he.Cause == transport.CauseClosed {
+		level = slog.LevelDebug
 	}
-	if suppressed > 0 {
-		attrs = append(attrs, "not_logged_before", suppressed)
+	if he.Upgrade {
+		what = "websocket upgrade refused"
 	}
-	s.log.Log(s.stop, level, what, append(attrs, "error", err)...)
+	attrs := append([]any{"listener", listener}, f.Attrs()...)
+	if omitted > 0 {
+		attrs = append(attrs, "not_logged_before", omitted)
+	}
+	s.log.Log(s.stop, level, what, attrs...)
 }
 
 func (l *listener) peer(p transport.Peer, t *terms) auth.Peer {
@@ -150,30 +139,4 @@ func (l *listener) peer(p transport.Peer, t *terms) auth.Peer {
 		SNI: p.SNI, ALPN: p.ALPN, TLSVersion: p.TLSVersion, CipherSuite: p.CipherSuite, Group: uint16(p.Group),
 		Cert: p.Cert, Enrolment: t.enroll, Expired: p.Unverified && p.Cert != nil && l.certs.Expired(p.Cert),
 	}
-}
-
-// refusedPerSecond bounds the log lines about refused handshakes.
-const refusedPerSecond = 50
-
-// throttle lets refusedPerSecond events of each second through.
-type throttle struct {
-	mu         sync.Mutex
-	second     int64
-	n          int
-	suppressed int
-}
-
-// allow reports whether an event may be logged, and how many were not since the last that was.
-func (t *throttle) allow(now time.Time) (suppressed int, ok bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if sec := now.Unix(); sec != t.second {
-		t.second, t.n = sec, 0
-	}
-	if t.n++; t.n > refusedPerSecond {
-		t.suppressed++
-		return 0, false
-	}
-	suppressed, t.suppressed = t.suppressed, 0
-	return suppressed, true
 }

@@ -16,6 +16,7 @@ package sealmq
 import (
 	"context"
 	"crypto/x509"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -77,7 +78,7 @@ type Server struct {
 	publisher *http.Server // of revocation lists; nil if not configured
 	published net.Addr
 
-	throttle throttle // of log lines about refused handshakes
+	failures *transport.Failures // of handshakes
 
 	tasks   sync.WaitGroup // accept loops, handshakes
 	stop    context.Context
@@ -127,7 +128,7 @@ func New(cfg Config, opts ...Option) (*Server, error) {
 		return nil, err
 	}
 	cfg = cfg.Effective()
-	s := &Server{cfg: cfg, failed: make(chan error, 1), reviews: newReviews(), sightings: audit.NewSightings(time.Now)}
+	s := &Server{cfg: cfg, failed: make(chan error, 1), reviews: newReviews(), sightings: audit.NewSightings(time.Now), failures: transport.NewFailures(time.Now)}
 	o := options{auth: auth.Certificates{Devices: devices{s}}}
 	for _, opt := range opts {
 		opt(&o)
@@ -353,7 +354,7 @@ func (s *Server) openControl() {
 		return
 	}
 	c, err := control.Serve(control.Options{
-		Data: s.cfg.Data, Broker: s.broker, Store: s.store, Reload: s.reload, Version: Version(), Log: s.log, Fleet: s.controlled(), Trouble: s.trouble,
+		Data: s.cfg.Data, Broker: s.broker, Store: s.store, Reload: s.reload, Version: Version(), Log: s.log, Fleet: s.controlled(), Trouble: s.trouble, Failures: s.handshakes,
 		Kick: func(id string) bool {
 			return s.broker.Kick(id, mqtt.AdministrativeAction, "disconnected by the operator")
 		},
@@ -368,6 +369,22 @@ func (s *Server) openControl() {
 		return
 	}
 	s.control = c
+}
+
+// handshakes are the failed ones: how many by cause, and the last n.
+func (s *Server) handshakes(n int) control.Failures {
+	f := control.Failures{Counts: make(map[string]uint64)}
+	for cause, n := range s.failures.Counts() {
+		f.Counts[string(cause)] = n
+	}
+	for _, one := range s.failures.Recent(n) {
+		b, err := json.Marshal(one)
+		if err != nil {
+			continue // it has no such field
+		}
+		f.Recent = append(f.Recent, b)
+	}
+	return f
 }
 
 // trouble is what is wrong with identities and certificates, sentences for whoever operates the server.

@@ -55,6 +55,10 @@ type Principal struct {
 	// token or directory. They must not be changed.
 	Groups []string
 
+	// Claims are those of a token, as texts, by name, and those inside objects by the way to them: "realm.roles". They must not
+	// be changed.
+	Claims map[string][]string
+
 	// Bound restricts client identifiers to Name and Name/…, so that one device cannot take over another's session.
 	Bound bool
 

@@ -156,6 +156,9 @@ func (k *Keeper) look(force bool) error {
 		if next.revises(w.m) {
 			changed = append(changed, w.spec.Name)
 		}
+		if next.changed(w.m) {
+			k.o.Log.Info("certificates read again", "listener", w.spec.Name)
+		}
 		w.m = next
 		w.l.current.Store(next)
 		failed := errors.Join(w.failed()...)

@@ -95,6 +95,11 @@ func (m *material) revises(old *material) bool {
 	return old != nil && (m.trust != old.trust || m.lists != old.lists || m.enroll != old.enroll || m.grace != old.grace)
 }
 
+// changed tells whether anything that comes from files is another.
+func (m *material) changed(old *material) bool {
+	return m.trust != old.trust || m.lists != old.lists || !slices.Equal(m.pairs, old.pairs)
+}
+
 // GetCertificate returns the certificate for the server name that the client asks for.
 func (l *Listener) GetCertificate(h *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	m := l.current.Load()

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/url"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"time"
 )
@@ -96,6 +97,13 @@ func (c *Client) Stats(ctx context.Context) (Stats, error) {
 	var s Stats
 	err := c.do(ctx, "GET", "/v1/stats", nil, &s)
 	return s, err
+}
+
+// Failures asks for the handshakes that failed, with the last ones.
+func (c *Client) Failures(ctx context.Context, recent int) (Failures, error) {
+	var f Failures
+	err := c.do(ctx, "GET", "/v1/failures?recent="+strconv.Itoa(recent), nil, &f)
+	return f, err
 }
 
 // Backup makes the broker write a backup. It takes as long as that takes.

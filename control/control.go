@@ -14,6 +14,7 @@
 package control
 
 import (
+	"encoding/json"
 	"fmt"
 	"time"
 )
@@ -41,6 +42,13 @@ type Health struct {
 	// Trouble are sentences about what needs somebody's attention, though everything still works: a certificate that could
 	// not be renewed, a revocation list that is out of date.
 	Trouble []string `json:"trouble,omitempty"`
+}
+
+// Failures are handshakes that failed since the broker has started.
+type Failures struct {
+	Counts map[string]uint64 `json:"counts"` // by cause
+	// Recent are the last ones, the newest first, as transport.Failure has them.
+	Recent []json.RawMessage `json:"recent,omitempty"`
 }
 
 // BackupRequest asks for a backup of the data folder.

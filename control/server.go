@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -46,6 +47,8 @@ type Options struct {
 	Kick   func(clientID string) bool // ends a client's connection, false when it has none; nil: not possible
 
 	Trouble func() []string // for Health; nil: there is none
+
+	Failures func(recent int) Failures // of handshakes; nil: not known
 
 	Fleet *Fleet // nil: requests about devices, the CA, claims and certificates are answered with 404
 
@@ -173,6 +176,7 @@ func (p *routes) broker() {
 	s := p.s
 	p.get("/v1/health", s.getHealth)
 	p.get("/v1/stats", s.getStats)
+	p.get("/v1/failures", s.getFailures)
 	p.post("/v1/backup", s.postBackup)
 	p.post("/v1/reload", s.postReload)
 	p.post("/v1/kick", s.postKick)
@@ -198,6 +202,20 @@ func (s *Server) getStats(*http.Request) (any, error) {
 		return nil, noBroker()
 	}
 	return Stats{brokerStats(s.o.Broker.Stats()), storeStats(s.o.Store.Stats())}, nil
+}
+
+func (s *Server) getFailures(r *http.Request) (any, error) {
+	if s.o.Failures == nil {
+		return Failures{}, nil
+	}
+	n := 0
+	if text := r.URL.Query().Get("recent"); text != "" {
+		var err error
+		if n, err = strconv.Atoi(text); err != nil || n < 0 {
+			return nil, &Error{Text: fmt.Sprintf("recent=%.20q is no number", text), Status: http.StatusBadRequest}
+		}
+	}
+	return s.o.Failures(n), nil
 }
 
 // noBroker answers what can only be asked of a running broker.

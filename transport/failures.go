@@ -38,8 +38,9 @@ type Failures struct {
 
 // talker is who fails again and again: an IPv4 address or an IPv6 /64.
 type talker struct {
-	net   netip.Prefix
-	cause Cause
+	listener string
+	net      netip.Prefix
+	cause    Cause
 }
 
 // NewFailures makes an empty one. now nil means time.Now.
@@ -68,7 +69,7 @@ func (fs *Failures) Note(e *HandshakeError) (f Failure, omitted int, log bool) {
 		cause = CauseOther
 	}
 	fs.counts[cause]++
-	if !fs.speak(talker{prefixOf(e.Addr), cause}, now) {
+	if !fs.speak(talker{f.Listener, prefixOf(e.Addr), cause}, now) {
 		fs.omitted++
 		return f, 0, false
 	}

@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -326,7 +327,7 @@ func (a *Authenticator) principal(c *jwt.Claims, all map[string]any, named bool,
 	if far := now.Add(100 * 365 * 24 * time.Hour); until.After(far) {
 		until = far
 	}
-	return &auth.Principal{Name: name, Method: "jwt", Groups: groups, Until: until}, nil
+	return &auth.Principal{Name: name, Method: "jwt", Groups: groups, Claims: texts(all), Until: until}, nil
 }
 
 // claim finds a claim by its whole name, or else by the way to it through objects.
@@ -365,6 +366,39 @@ func groupsOf(v any) ([]string, bool) {
 		return nil, false
 	}
 	return all, true
+}
+
+// texts are claims as a policy reads them: texts, numbers, yes and no, lists of these, and what is inside objects under the
+// way to it.
+func texts(all map[string]any) map[string][]string {
+	out := map[string][]string{}
+	var put func(name string, v any)
+	put = func(name string, v any) {
+		switch v := v.(type) {
+		case string:
+			out[name] = append(out[name], v)
+		case bool:
+			out[name] = append(out[name], strconv.FormatBool(v))
+		case float64:
+			out[name] = append(out[name], strconv.FormatFloat(v, 'f', -1, 64))
+		case []any:
+			for _, x := range v {
+				if _, object := x.(map[string]any); !object {
+					put(name, x)
+				}
+			}
+		case map[string]any:
+			for k, x := range v {
+				if _, whole := all[name+"."+k]; !whole { // a claim of that very name counts
+					put(name+"."+k, x)
+				}
+			}
+		}
+	}
+	for k, v := range all {
+		put(k, v)
+	}
+	return out
 }
 
 // proper reports whether a text may be a name.

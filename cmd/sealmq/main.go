@@ -57,6 +57,7 @@ func newRootCmd() *cobra.Command {
 		newServeCmd(),
 		newInitCmd(),
 		newDeviceCmd(),
+		newDoctorCmd(),
 		newClaimCmd(),
 		newFactoryCmd(),
 		newOperatorCmd(),

@@ -5,12 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/sealmq/sealmq/control"
+	"github.com/sealmq/sealmq/transport"
 )
 
 // newOwnerCmds are the commands for whoever owns the machine that a broker runs on.
@@ -20,8 +23,9 @@ func newOwnerCmds() []*cobra.Command {
 
 func newStatusCmd() *cobra.Command {
 	var (
-		data   string
-		asJSON bool
+		failures int
+		data     string
+		asJSON   bool
 	)
 	cmd := &cobra.Command{
 		Use:   "status",
@@ -29,6 +33,7 @@ func newStatusCmd() *cobra.Command {
 		Long: `  sealmq status                            of the broker on ./sealmq-data
   sealmq status --data /var/lib/sealmq     of another
   sealmq status --json                     everything, for programs
+  sealmq status --failures 20              with the last 20 handshakes that failed, and what to do
 
 Say how the broker is that runs on a data folder, with its counters since it
 started. It is asked through the socket control.sock in that folder, which only
@@ -50,15 +55,20 @@ Exit codes: 0 it is well, 1 it is degraded and says why, 3 none runs there.`,
 			if err != nil {
 				return onControl(data, err)
 			}
+			failed, err := c.Failures(cmd.Context(), failures)
+			if err != nil {
+				return onControl(data, err)
+			}
 			if asJSON {
 				e := json.NewEncoder(cmd.OutOrStdout())
 				e.SetIndent("", "  ")
 				err = e.Encode(struct {
 					Health control.Health `json:"health"`
 					control.Stats
-				}{h, s})
+					Handshakes control.Failures `json:"failed_handshakes"`
+				}{h, s, failed})
 			} else {
-				err = writeStatus(cmd.OutOrStdout(), h, s)
+				err = errors.Join(writeStatus(cmd.OutOrStdout(), h, s), writeFailures(cmd.OutOrStdout(), failed))
 			}
 			if err == nil && h.State != control.OK {
 				err = withExit(exitFailure, fmt.Errorf("the broker is %s: %s", h.State, h.Why))
@@ -68,7 +78,31 @@ Exit codes: 0 it is well, 1 it is degraded and says why, 3 none runs there.`,
 	}
 	dataFlag(cmd, &data)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print everything as JSON")
+	cmd.Flags().IntVar(&failures, "failures", 0, "also tell of the last `NUMBER` handshakes that failed")
 	return cmd
+}
+
+// writeFailures prints how many handshakes have failed for which cause, and the last ones with what to do.
+func writeFailures(w io.Writer, failed control.Failures) error {
+	if len(failed.Counts) > 0 {
+		fmt.Fprintln(w)
+	}
+	for _, cause := range slices.Sorted(maps.Keys(failed.Counts)) {
+		fmt.Fprintf(w, "%14d handshakes failed: %s\n", failed.Counts[cause], cause)
+	}
+	for _, one := range failed.Recent {
+		var f transport.Failure
+		if err := json.Unmarshal(one, &f); err != nil {
+			return err
+		}
+		fmt.Fprintf(w, "\n%s  %s at %s: %s %s\n", f.Time.Local().Format(time.DateTime), f.Peer, f.Listener, f.Code, f.Cause)
+		for _, line := range []string{f.What, f.Fix} {
+			if line != "" {
+				fmt.Fprintf(w, "  %s\n", line)
+			}
+		}
+	}
+	return nil
 }
 
 // onControl gives an error of a running broker, or of the way to it, its exit code and hints.
