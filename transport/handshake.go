@@ -54,6 +54,9 @@ func (c *conn) shake(ctx context.Context) error {
 	c.was = t
 	c.mu.Lock()
 	c.cap = uint16(t.hello.recordCap(int(c.cap)))
+	if t.hello.maxFragment > 0 || t.hello.recordLimit > 0 {
+		c.large.Store(tookLarge) // it gets what it can take
+	}
 	// What the tap still holds belongs to tls.
 	if len(t.buf) == 0 {
 		c.tap = nil

@@ -16,6 +16,13 @@ const (
 	tookLarge
 )
 
+// heard notes that the client has said something.
+func (c *conn) heard() {
+	if c.large.Load() == sentLarge {
+		c.large.Store(tookLarge)
+	}
+}
+
 // LostError is the end of an established connection, as Handler.Closed gets it,
 // where more can be said of it than Err does.
 type LostError struct {

@@ -105,9 +105,7 @@ func (c *conn) deliver(p []byte) (over bool, err error) {
 	if c.closing.Load() != open {
 		return true, nil
 	}
-	if c.large.Load() == sentLarge {
-		c.large.Store(tookLarge)
-	}
+	c.heard()
 	if c.ws != nil {
 		return c.deliverFrames(p)
 	}

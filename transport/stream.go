@@ -36,6 +36,7 @@ func (s streamLink) loop() {
 		var n int
 		n, err = c.Read(buf)
 		if n > 0 && c.closing.Load() == open {
+			c.heard()
 			if derr := c.h.Data(buf[:n]); derr != nil {
 				c.refuse(derr)
 				break

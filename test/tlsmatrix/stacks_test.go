@@ -32,7 +32,7 @@ type attempt struct {
 }
 
 // stack is a TLS library with a program that uses it. run returns what the
-// program printed; only false says that it cannot do what it is asked.
+// program printed, and whether it can do what is asked of it at all.
 type stack struct {
 	name, pkg string // pkg: Debian's
 	version   func() string
@@ -41,20 +41,15 @@ type stack struct {
 
 // tools are what is built once for all tests.
 type tools struct {
-	dir, clock                string
+	clock                     string
 	mbedtls, wolfssl, bearssl string // empty: not there
 	why                       map[string]string
 }
 
 var built = sync.OnceValue(func() *tools {
 	b := &tools{why: make(map[string]string)}
-	dir, err := os.MkdirTemp("", "tlsmatrix")
-	if err != nil {
-		panic(err)
-	}
-	b.dir = dir
 	compile := func(name, pkg string, flags ...string) string {
-		out := filepath.Join(dir, name)
+		out := filepath.Join(toolsDir, name)
 		text, err := exec.Command("cc", append([]string{"-O1", "-o", out}, flags...)...).CombinedOutput()
 		if err != nil {
 			b.why[name] = fmt.Sprintf("no client in C: needs cc and %s (%v)", pkg, firstLine(string(text)))
@@ -69,10 +64,19 @@ var built = sync.OnceValue(func() *tools {
 	return b
 })
 
+// toolsDir is where they are built; TestMain makes it.
+var toolsDir string
+
 func TestMain(m *testing.M) {
-	code := m.Run()
-	os.RemoveAll(built().dir)
-	os.Exit(code)
+	os.Exit(func() int {
+		var err error
+		if toolsDir, err = os.MkdirTemp("", "tlsmatrix"); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		defer os.RemoveAll(toolsDir)
+		return m.Run()
+	}())
 }
 
 func firstLine(s string) string {
