@@ -252,6 +252,10 @@ func (s *Service) Serve(r *Request) {
 		s.refuse(j, rejectBecause(fmt.Errorf("a request of %d bytes, at most %d wanted", len(j.Payload), maxPayload)))
 		return
 	}
+	if what.op == opSeen { // which waits for nothing, and which a fleet behind one address tells at once
+		s.do(j)
+		return
+	}
 	if !s.enqueue(j) {
 		s.refuse(j, reject(CodeBusy, ""))
 	}
