@@ -147,8 +147,9 @@ func (s *Store) troubled() error {
 	return nil
 }
 
-// urgentRecord is the size up to which a record may use the reserve: a revocation has to be possible when space is low.
-const urgentRecord = 4 << 10
+// urgentRecord is the size up to which a record may use the reserve: a revocation has to be possible when space is low, of
+// the device with the longest record too.
+const urgentRecord = 32 << 10
 
 // refusal returns why an op cannot be done at present. What frees space, or ends what has begun, may use the reserve.
 func (s *Store) refusal(op *store.Op) error {

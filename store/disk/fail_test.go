@@ -181,6 +181,15 @@ func TestDegraded(t *testing.T) {
 	if err := try(&store.Op{Kind: store.EndSession, Session: 2, Wait: 1}); err != nil {
 		t.Fatalf("the end of a session: %v", err)
 	}
+	record := func(size int) *store.Op {
+		return &store.Op{Kind: store.PutRecord, Record: &store.Record{Key: "test", Value: make([]byte, size)}, Wait: 1}
+	}
+	if err := try(record(urgentRecord)); err != nil {
+		t.Fatalf("a revocation: %v", err)
+	}
+	if err := try(record(urgentRecord + 1)); !errors.Is(err, store.ErrDegraded) {
+		t.Fatalf("a long record: %v", err)
+	}
 	fs.free.Store(1 << 20)
 	until(t, "full", func() bool { return errors.Is(try(acked(2)), store.ErrDegraded) })
 	fs.free.Store(1 << 30)
