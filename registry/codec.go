@@ -143,7 +143,7 @@ func decodeEntry(id string, v []byte, in *interner) (*entry, error) {
 	for i := range e.attributes {
 		e.attributes[i] = attribute{in.text(d.bytes(math.MaxUint8)), in.text(d.bytes(MaxAttribute))}
 	}
-	if n := d.len(MaxCertificates); n > 0 {
+	if n := d.len(maxKept); n > 0 {
 		e.certs = make([]cert, n)
 	}
 	for i := range e.certs {

@@ -3,6 +3,7 @@ package registry
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -107,6 +108,31 @@ func TestCodecRefuses(t *testing.T) {
 	}
 	if _, err := decodeEntry("a/b", appendEntry(nil, sampleEntry()), newInterner()); !errors.Is(err, errDamaged) {
 		t.Errorf("id: %v", err)
+	}
+}
+
+// The longest record is shorter than what the store takes when space is low.
+func TestLongestRecord(t *testing.T) {
+	d := Device{ID: "d", State: Revoked, Note: strings.Repeat("n", MaxNote), Attributes: map[string]string{}}
+	for i := range MaxGroups {
+		d.Groups = append(d.Groups, fmt.Sprintf("%064d", i))
+	}
+	for i := range MaxAttributes {
+		d.Attributes[fmt.Sprintf("%064d", i)] = strings.Repeat("v", MaxAttribute)
+	}
+	e := &entry{id: d.ID, created: maxTime * 1000, changed: maxTime * 1000}
+	e.set(&d)
+	var key [keySize]byte
+	for i := range maxKept {
+		e.certs = append(e.certs, cert{serial: [serialSize]byte{byte(i + 1)}, issuer: &key, notBefore: minTime, notAfter: maxTime, revokedAt: maxTime,
+			state: CertRevoked, reason: pki.KeyCompromise})
+	}
+	v := appendEntry(nil, e)
+	if len(v) > 25<<10 {
+		t.Errorf("%d bytes", len(v))
+	}
+	if _, err := recode(v); err != nil {
+		t.Error(err)
 	}
 }
 

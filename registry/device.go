@@ -78,7 +78,7 @@ const (
 	MaxAttributes   = 32
 	MaxAttribute    = 256 // bytes of a value
 	MaxNote         = 512 // bytes
-	MaxCertificates = 32  // expired ones are forgotten for new ones
+	MaxCertificates = 32  // that are active; expired ones are forgotten for new ones
 	maxSeen         = 128 // bytes of a text
 	maxFirmware     = 64
 )
@@ -198,8 +198,8 @@ func (d *Device) check() error {
 	if err := checkText("note", d.Note, MaxNote); err != nil {
 		return err
 	}
-	if len(d.Certificates) > MaxCertificates {
-		return fmt.Errorf("%d certificates, at most %d", len(d.Certificates), MaxCertificates)
+	if len(d.Certificates) > maxKept {
+		return fmt.Errorf("%d certificates, at most %d", len(d.Certificates), maxKept)
 	}
 	seen := make(map[[2]string]bool, len(d.Certificates))
 	for i := range d.Certificates {

@@ -16,6 +16,9 @@ import (
 const (
 	serialSize = 20 // RFC 5280 section 4.1.2.2
 	keySize    = 32
+	// maxKept is how many certificates a device has with those that were revoked or superseded, which revocation lists need
+	// until they expire.
+	maxKept = 3 * MaxCertificates
 )
 
 // entry is a device as it is kept in memory. It does not change once others can see it, except for last.
@@ -228,8 +231,14 @@ func (e *entry) addCert(c cert, now int64) error {
 			e.certs = slices.Delete(e.certs, i, i+1)
 		}
 	}
-	if len(e.certs) >= MaxCertificates {
-		return fmt.Errorf("it has %d certificates that have not expired", len(e.certs))
+	active := 0
+	for i := range e.certs {
+		if e.certs[i].state == CertActive {
+			active++
+		}
+	}
+	if active >= MaxCertificates || len(e.certs) >= maxKept {
+		return fmt.Errorf("it has %d certificates that have not expired, %d of them active", len(e.certs), active)
 	}
 	i, _ := slices.BinarySearchFunc(e.certs, c, newestFirst) // the first that is not newer
 	e.certs = slices.Insert(e.certs, i, c)

@@ -472,3 +472,31 @@ func TestConditions(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Certificates that were ended do not keep a device from getting another, and stay in revocation lists. There is a bound.
+func TestManyCertificates(t *testing.T) {
+	b := newBench(t, Options{})
+	b.device("d")
+	var serial string
+	next := func() error {
+		leaf := b.ca.issue(t, "device", "d", 1)
+		serial = serialOf(leaf)
+		return b.Issued(b.ctx, "d", leaf)
+	}
+	for range maxKept - MaxCertificates {
+		b.do(next())
+		b.do(b.RevokeCertificate(b.ctx, serial, pki.Superseded))
+	}
+	for range MaxCertificates - 1 {
+		b.do(next())
+	}
+	if err := next(); err == nil || !strings.Contains(err.Error(), "it has 96 certificates that have not expired, 32 of them active") {
+		t.Error(err)
+	}
+	b.reopen()
+	if n := len(b.Revoked(KeyID(b.ca.cert))); n != maxKept-MaxCertificates {
+		t.Errorf("%d are in revocation lists", n)
+	}
+	b.clock.advance(367 * 24 * time.Hour)
+	b.do(b.Issued(b.ctx, "d", b.ca.issue(t, "device", "d", 366)))
+}
