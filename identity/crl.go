@@ -27,6 +27,8 @@ const (
 	// crlAge and caAge are how long caches may keep what Handler serves, in seconds.
 	crlAge = 60
 	caAge  = 3600
+	// crlPause is the time between two attempts after one has failed: anybody may ask for a list.
+	crlPause = pace
 )
 
 // lists are the revocation lists in force: one for each device CA, that of the CA that issues first.
@@ -37,6 +39,7 @@ type lists struct {
 	mu      sync.Mutex // one signature of lists at a time
 	number  uint64     // of the list signed last
 	unsaved bool       // the files are not those in force
+	failed  time.Time  // when a list could not be signed, zero if all could
 	current atomic.Pointer[[]list]
 }
 
@@ -87,12 +90,16 @@ func (l *lists) of(ca *x509.Certificate) *list {
 }
 
 // CRL is the revocation list of the device CA in force, DER, and when it has to be replaced. Where Run does not run it is
-// made when it is asked for. Nil when it cannot be made; see Trouble.
+// made when it is asked for, which is tried every ten seconds if it fails. Nil when it cannot be made; see Trouble.
 func (s *Service) CRL() (der []byte, next time.Time) {
 	ca := s.CA().DeviceCAs()[0]
 	one := s.lists.of(ca)
 	if one == nil {
-		s.refresh()
+		s.lists.mu.Lock()
+		if s.lists.of(ca) == nil && apart(s.o.Now(), s.lists.failed) >= crlPause {
+			s.sign()
+		}
+		s.lists.mu.Unlock()
 		one = s.lists.of(ca)
 	}
 	if one == nil {
@@ -107,9 +114,14 @@ func (s *Service) Settle() { s.refresh() }
 // refresh signs the lists for which something was revoked, whose CAs have none, or half of whose life is over. What fails
 // leaves the old one, and is tried again when it is called next.
 func (s *Service) refresh() {
+	s.lists.mu.Lock()
+	defer s.lists.mu.Unlock()
+	s.sign()
+}
+
+// sign is refresh under the lock.
+func (s *Service) sign() {
 	l := &s.lists
-	l.mu.Lock()
-	defer l.mu.Unlock()
 	changes, now, ca := l.changes.Load(), s.o.Now(), s.CA()
 	number := max(l.number+1, uint64(max(now.UnixMilli(), 0)))
 	var fresh []list
@@ -134,6 +146,9 @@ func (s *Service) refresh() {
 			signed = signed || named.name != one.name
 			fresh = append(fresh, named)
 		}
+	}
+	if l.failed = (time.Time{}); failed != nil {
+		l.failed = now
 	}
 	if len(fresh) > 0 && (signed || l.unsaved) {
 		l.current.Store(&fresh)

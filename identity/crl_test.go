@@ -211,6 +211,27 @@ func TestCRLTrouble(t *testing.T) {
 	}
 }
 
+// Whoever asks for a list that cannot be signed does not have it tried each time.
+func TestCRLAskedFor(t *testing.T) {
+	b := newBench(t, Config{})
+	good := b.now()
+	b.advance(-2 * 365 * 24 * time.Hour) // no clock to sign with
+	if der, _ := b.CRL(); der != nil || len(b.Trouble()) != 1 {
+		t.Fatal(b.Trouble())
+	}
+	b.lists.mu.Lock()
+	b.lists.failed = good
+	b.lists.mu.Unlock()
+	b.clock.Store(good.Add(crlPause - 1).UnixNano())
+	if der, _ := b.CRL(); der != nil {
+		t.Error("tried at once")
+	}
+	b.advance(1)
+	if der, _ := b.CRL(); der == nil || len(b.Trouble()) != 0 {
+		t.Error("not tried later", b.Trouble())
+	}
+}
+
 // The lists and the CA are served with what caches need.
 func TestHandler(t *testing.T) {
 	b := newBench(t, Config{})
