@@ -98,7 +98,9 @@ Arduino's ` + "`probeMaxFragmentLength()`" + ` answers false, because the broker
 # FIPS 140-3
 
 ` + "`GODEBUG=fips140=on sealmq serve`" + ` runs with the FIPS 140-3 module of Go; ` + "`GOFIPS140=v1.0.0 go build ./cmd/sealmq`" + ` builds with its
-certified version, and such a program is in FIPS mode by itself. Then ChaCha20-Poly1305 and X25519 alone are spoken on no listener, whatever its profile.
+certified version, and such a program is in FIPS mode by itself. Then no listener speaks ChaCha20-Poly1305, nor X25519 outside its
+hybrid, whatever its profile. The tests of ` + "`transport`" + ` pass in that mode, and ` + "`TestFIPS`" + ` runs in it.
+
 Every library above connects, but for BearSSL (ESP8266), which has no extended master secret: [E-TLS-019](errors/E-TLS-019.md).
 `)
 	return b.String()
