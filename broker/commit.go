@@ -206,22 +206,12 @@ func (w *worker) alter(c *Conn, ch *change, it outItem) {
 	w.ops = append(w.ops, &ch.Op)
 }
 
-// adopt gives the orphans to other members. It may come in the middle of a publication.
-func (w *worker) adopt() {
-	ch, pub, straight, linger, full, retaining := w.change, w.pub, w.straight, w.linger, w.full, w.retaining
-	w.change, w.retaining = nil, nil
-	for len(w.orphans) > 0 { // a member that has it in its queue may lose it in turn
+// submit hands the worker's ops to the store, in their order.
+func (w *worker) submit() {
+	for len(w.orphans) > 0 { // what they cause may leave others
 		rest := w.orphans
 		w.orphans = nil
 		w.reroute(rest)
-	}
-	w.change, w.pub, w.straight, w.linger, w.full, w.retaining = ch, pub, straight, linger, full, retaining
-}
-
-// submit hands the worker's ops to the store, in their order.
-func (w *worker) submit() {
-	if len(w.orphans) > 0 {
-		w.adopt()
 	}
 	for i, s := range w.telling {
 		w.telling[i] = nil

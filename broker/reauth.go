@@ -90,7 +90,9 @@ func (c *Conn) reauthenticate(x auth.Exchange, data []byte) {
 			return
 		}
 		granted = newRights(q)
-		granted.told = s.rights.Load().told
+		if told := s.rights.Load().told; told != nil {
+			granted.told = told
+		}
 	}
 	code := mqtt.ContinueAuthentication
 	c.reauth.busy = false

@@ -77,7 +77,9 @@ func (s *session) reauthorize(w *worker) *Conn {
 		default:
 			after = newRights(p)
 		}
-		after.told = before.told
+		if before.told != nil {
+			after.told = before.told
+		}
 		s.mu.Lock()
 		switch {
 		case s.dead:

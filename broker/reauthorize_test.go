@@ -74,6 +74,52 @@ func TestReauthorizeMeetsConnect(t *testing.T) {
 	})
 }
 
+// What sessions from the store still have to publish waits for the first Reauthorize, and is up to their policy then.
+func TestRestoredWillsWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		st := memory.New()
+		authorize := func(string, *auth.Peer, *auth.Principal) (auth.Policy, error) { return except("secret"), nil }
+		o := Options{Store: st, Auth: named{}, Authorize: authorize}
+		b, err := New(Config{SysInterval: -1}, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, id := range []string{"open", "secret"} {
+			c := b.NewConn(&sink{}, auth.Peer{}, Limits{})
+			p := mqtt.Connect{Version: mqtt.V5, ClientID: []byte(id), HasWill: true}
+			p.Props.SessionExpiry = 1000
+			p.Props.Set(mqtt.PropSessionExpiry)
+			p.Will = mqtt.Will{Topic: []byte("open"), Payload: []byte("x"), Retain: true}
+			p.Will.Props.WillDelay = 5
+			p.Will.Props.Set(mqtt.PropWillDelay)
+			r := once(p.Append(nil, mqtt.V5))
+			if err := c.Open(&r); err != nil {
+				t.Fatal(err)
+			}
+			c.will.Topic = []byte(id) // as if the policy had been another one
+			c.Closed(nil)
+		}
+		if err := b.Shutdown(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if b, err = New(Config{SysInterval: -1}, o); err != nil {
+			t.Fatal(err)
+		}
+		defer b.Shutdown(t.Context())
+		time.Sleep(100 * time.Second)
+		synctest.Wait()
+		if n := b.retained.Len(); n != 0 {
+			t.Errorf("%d wills were published before anybody has asked", n)
+		}
+		b.Reauthorize()
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if _, ok := b.retained.Get("open"); !ok || b.retained.Len() != 1 || b.Stats().DroppedDenied != 1 {
+			t.Errorf("%d wills were published, %d denied", b.retained.Len(), b.Stats().DroppedDenied)
+		}
+	})
+}
+
 // hesitant is a policy that has something happen while it is asked about a subscription.
 type hesitant struct{ before func() }
 
@@ -238,7 +284,7 @@ func TestDenialsAreBounded(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer b.Shutdown(t.Context())
-		r := newRights(&auth.Principal{})
+		r := newRights(&auth.Principal{Policy: nothing{}})
 		for range 3 {
 			var wg sync.WaitGroup
 			for range 8 {

@@ -20,19 +20,25 @@ type rights struct {
 	measured auth.Measured // the same, if it looks at sizes
 	dormant  bool          // what was subscribed stays, though it may not be allowed
 	restored bool          // of a session from the store: only some of the identity is known until its client is back
-	told     *told
+	told     *told         // nil if nothing can be denied
 }
 
 func newRights(p *auth.Principal) *rights {
-	r := &rights{Principal: p, policy: p.Policy, dormant: p.Restricted, told: new(told)}
-	r.measured, _ = p.Policy.(auth.Measured)
+	r := &rights{Principal: p, policy: p.Policy, dormant: p.Restricted}
+	if p.Policy != nil {
+		r.measured, _ = p.Policy.(auth.Measured)
+		r.told = new(told)
+	}
 	return r
 }
 
 // restoredRights are those of a session from the store.
 func restoredRights(p *auth.Principal) *rights {
 	r := newRights(p)
-	r.policy, r.dormant, r.restored = untilBack{p.Policy}, true, true
+	r.dormant, r.restored = true, true
+	if r.policy != nil {
+		r.policy = untilBack{r.policy}
+	}
 	return r
 }
 
@@ -74,7 +80,7 @@ func (nothing) May(auth.Action, string, uint8, bool) bool { return false }
 type untilBack struct{ auth.Policy }
 
 func (p untilBack) May(a auth.Action, topic string, qos uint8, retain bool) bool {
-	return a == auth.Receive || p.Policy == nil || p.Policy.May(a, topic, qos, retain)
+	return a == auth.Receive || p.Policy.May(a, topic, qos, retain)
 }
 
 // Denial is something that a policy did not allow.
