@@ -281,7 +281,7 @@ func (r *Registry) RevokeCertificate(ctx context.Context, serial string, reason 
 }
 
 // Purge forgets devices. Certificates of theirs that have not expired are revoked, and stay in revocation lists until they
-// expire; their ids may be added again at once. It fails with the error of Guard.
+// expire, and are refused for another 30 days; their ids may be added again at once. It fails with the error of Guard.
 func (r *Registry) Purge(ctx context.Context, ids ...string) error {
 	return r.purge(ctx, ids, func(State) error { return nil })
 }
@@ -304,7 +304,7 @@ func (r *Registry) purge(ctx context.Context, ids []string, allow func(State) er
 			}
 		}
 		e.revokeCerts(CertRevoked, pki.CessationOfOperation, now, func(c *cert) bool { return c.state == CertActive })
-		e.certs = slices.DeleteFunc(e.certs, func(c cert) bool { return c.notAfter < now })
+		e.certs = slices.DeleteFunc(e.certs, func(c cert) bool { return c.notAfter < now-lingers })
 		e.set(&Device{State: Revoked})
 		e.purged, e.gone = true, len(e.certs) == 0
 		return nil

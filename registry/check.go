@@ -217,7 +217,7 @@ func (r *Registry) stranger(leaf *x509.Certificate, id string) Verdict {
 
 // strangerOf is the verdict about a certificate that is not registered, v if it is one of ours. That is registered; if it
 // cannot be, because the store refuses changes, it will be the next time. Claims are older than no registry, and refused. So
-// is one of ours that has expired: it may have been revoked, for that is forgotten when it expires.
+// is one of ours that has expired: it may have been revoked, and that is forgotten some time after.
 func (r *Registry) strangerOf(leaf *x509.Certificate, v Verdict) Verdict {
 	refused := Verdict{Cause: CauseUnknown, Device: v.Device}
 	ours := r.issuerOf(leaf) != nil

@@ -171,7 +171,7 @@ func TestCheckAllocatesNothing(t *testing.T) {
 	}
 }
 
-// What was revoked is forgotten when it expires; whoever shows it later does not begin anew by it.
+// What was revoked is forgotten after it has expired; whoever shows it then does not begin anew by it.
 func TestCheckOfExpired(t *testing.T) {
 	b := newBench(t, Options{})
 	purged, evicted, never := b.device("purged"), b.device("evicted"), b.ca.issue(t, "device", "never", 0)
@@ -182,6 +182,11 @@ func TestCheckOfExpired(t *testing.T) {
 	for i := range MaxCertificates {
 		b.do(b.Issued(b.ctx, "evicted", b.ca.issue(t, "device", "evicted", 365+i)))
 	}
+	b.reopen()
+	if v := b.Check(purged); v.Cause != CauseRevoked || !v.Known {
+		t.Errorf("within the grace: %+v", v)
+	}
+	b.clock.advance(lingers * time.Second)
 	b.reopen()
 	for _, leaf := range []*x509.Certificate{purged, evicted, never} {
 		v := b.Check(leaf)

@@ -19,6 +19,9 @@ const (
 	// maxKept is how many certificates a device has with those that were revoked or superseded, which revocation lists need
 	// until they expire.
 	maxKept = 3 * MaxCertificates
+	// lingers is how long, in seconds, a purge leaves a certificate behind after it has expired: it may be renewed so long,
+	// and clocks are set back.
+	lingers = 30 * 24 * 60 * 60
 )
 
 // entry is a device as it is kept in memory. It does not change once others can see it, except for last.
@@ -189,9 +192,9 @@ func (e *entry) find(serial *[serialSize]byte, spki *[keySize]byte) *cert {
 // lacks reports whether e, which may be nil, does not have a certificate.
 func (e *entry) lacks(c *cert) bool { return e == nil || e.find(&c.serial, &c.spki) == nil }
 
-// listed reports whether a revocation list has something to say of it.
-func (e *entry) listed(now int64) bool {
-	return slices.ContainsFunc(e.certs, func(c cert) bool { return c.state != CertActive && c.notAfter >= now })
+// kept reports whether something has to be left of a device that is purged.
+func (e *entry) kept(now int64) bool {
+	return slices.ContainsFunc(e.certs, func(c cert) bool { return c.state != CertActive && c.notAfter >= now-lingers })
 }
 
 // clone returns a copy to be changed.

@@ -168,12 +168,12 @@ func (r *Registry) load() (err error) {
 	return r.forget()
 }
 
-// forget removes what a purge left for revocation lists, and has expired since.
+// forget removes what a purge left, and has expired long ago.
 func (r *Registry) forget() error {
 	var ids []string
 	now := r.o.Now().Unix()
 	for e := range r.index.all {
-		if e.purged && !e.listed(now) {
+		if e.purged && !e.kept(now) {
 			ids = append(ids, e.id)
 		}
 	}
