@@ -25,6 +25,7 @@ soak: ## the long forms: 200 kills with Debian's mosquitto beside, ten minutes o
 	cd test && go test -count=1 -v -timeout 2h ./crash -run 'Sealmq|Mosquitto' -kills 25 -seeds 8 -compare $(CRASHFLAGS)
 	cd test && go test -count=1 -v -timeout 30m ./acme -run 'TestRenewals$$' -long
 	cd test && go test -count=1 -v -timeout 30m ./identity -run 'Revoked|Rotation|Rollover' -long
+	cd test && go test -count=1 -v -timeout 30m ./tlsmatrix -run TestProfiles -long
 	go test -count=1 -v -timeout 30m ./certs -run Rotation -args -long
 
 conformance: ## docs/conformance.md from the clause tags of the tests
