@@ -101,8 +101,12 @@ func (s *Server) serve(l *listener, tc transport.Conn) {
 		tc.Close(false)
 		return
 	}
-	if err := conn.Open(tc); err != nil {
-		return // refused, logged and closed by the broker
+	if err := conn.Open(tc); err != nil { // refused, logged and closed by the broker
+		var he *transport.HandshakeError
+		if errors.As(err, &he) {
+			s.failures.Note(he)
+		}
+		return
 	}
 	tc.Run(conn)
 }

@@ -35,6 +35,7 @@ var causes = [...]struct {
 	{"handshake_too_long", attack},
 
 	{CauseClientID, suspect},
+	{"client_certificate_purpose", suspect},
 	{"client_key_mismatch", suspect},
 	{"client_certificate_revoked", suspect}, // stolen, or forgotten on the roof
 	{"client_certificate_unknown", suspect},
@@ -61,6 +62,23 @@ var causes = [...]struct {
 
 	{CauseProxy, never}, // the load balancer is not to blame for who is behind it
 	{"client_certificate_expired", never},
+	{"client_left_after_handshake", never},
+	{"broker_self_signed", never},
+	{"broker_certificate_no_names", never},
+	{"broker_certificate_expired", never},
+	{"broker_certificate_sha1", never},
+	{"broker_certificate_weak_key", never},
+	{"broker_certificate_purpose", never},
+	{"broker_chain_incomplete", never},
+	{"broker_key_unsupported", never},
+	{"broker_name_constraints", never},
+	{"broker_issuer_not_ca", never},
+	{"name_mismatch", never},
+	{"ip_not_in_certificate", never},
+	{"ip_not_as_name", never},
+	{"device_clock", never},
+	{"tls12_excluded", never},
+	{"fips_extended_master_secret", never},
 	{"client_rejects_broker_ca", never},
 	{"client_rejects_broker", never},
 	{"client_says_expired", never},
