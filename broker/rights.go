@@ -157,6 +157,22 @@ func (b *Broker) denied(r *rights, d Denial, ask bool) (why string) {
 // maxReason is how many bytes of explanation a client is sent.
 const maxReason = 1 << 10
 
+// mayReceive asks the policy, and counts and tells when it says no.
+func (s *session) mayReceive(w *worker, m *store.Message) bool {
+	r := s.rights.Load()
+	if r.mayReceive(m) {
+		return true
+	}
+	s.undelivered(w, r, m.Topic, m.QoS, m.Retain, len(m.Payload))
+	return false
+}
+
+// undelivered counts and tells that a message may not be received.
+func (s *session) undelivered(w *worker, r *rights, topic string, qos uint8, retain bool, size int) {
+	w.count(droppedDenied, 1)
+	s.b.denied(r, Denial{ClientID: s.id, Action: auth.Receive, Topic: topic, QoS: qos, Retain: retain, Size: size}, false)
+}
+
 // forbid tells of a PUBLISH that is denied, and returns what its client is told.
 func (c *Conn) forbid(r *rights, p *mqtt.Publish, topic []byte, limited bool) (mqtt.ReasonCode, string) {
 	code, text := mqtt.NotAuthorized, "publishing to this topic is not allowed"
