@@ -61,17 +61,18 @@ func (c *Conn) enter(f *mqtt.Subscription, filter, plain string, shared bool, id
 	}
 	sub = &subscription{sess: s, filter: filter}
 	sub.setOptions(o)
+	if shared {
+		c.b.groups.join(c.b, filter, plain, sub)
+	} else {
+		sub.ref = c.b.index.Insert(filter, sub)
+	}
+	// Whoever finds it in the map finds it whole.
 	s.mu.Lock()
 	if s.subs == nil {
 		s.subs = make(map[string]*subscription, 1)
 	}
 	s.subs[filter] = sub
 	s.mu.Unlock()
-	if shared {
-		c.b.groups.join(c.b, filter, plain, sub)
-	} else {
-		sub.ref = c.b.index.Insert(filter, sub)
-	}
 	return sub, true, mqtt.ReasonCode(granted)
 }
 
