@@ -44,6 +44,9 @@ func fill(x *Index[string], n int, filter func(int) string) []Ref[string] {
 // TestIndexMemory holds the bytes of heap for each filter with one
 // subscription, and that unsubscribing gives them back.
 func TestIndexMemory(t *testing.T) {
+	if testing.Short() {
+		t.Skip("skipped: it measures, and takes its time")
+	}
 	const n = 200_000
 	for _, c := range []struct {
 		kind   string

@@ -323,6 +323,9 @@ func treeName(i int) string { return "fleet/" + strconv.Itoa(i) + "/state" }
 
 // The bytes of heap for each name beyond name and value, and that deleting gives them back.
 func TestTreeMemory(t *testing.T) {
+	if testing.Short() {
+		t.Skip("skipped: it measures, and takes its time")
+	}
 	const n = 200_000
 	names := make([]string, n)
 	for i := range names {
