@@ -8,9 +8,11 @@ import (
 
 const (
 	failuresKept = 1000
-	// A client that tries again and again is logged once in quietTime for each
-	// cause, and all of them together at most maxPerSecond times a second.
+	// A client that tries again and again is logged maxLines times in quietTime
+	// for each cause, and all of them together at most maxPerSecond times a
+	// second.
 	quietTime    = time.Minute
+	maxLines     = 10
 	maxPerSecond = 50
 	// Beyond maxTalkers pairs of peer and cause the oldest are forgotten.
 	maxTalkers = 4096
@@ -28,19 +30,27 @@ type Failures struct {
 	ring    []Failure
 	next    int
 	counts  map[Cause]uint64
-	quiet   map[talker]time.Time // until when
-	order   []talker             // of quiet, oldest first, as a ring
+	lines   int // maxLines
+	quiet   map[talker]*quiet
+	order   []talker // of quiet, oldest first, as a ring
 	oldest  int
 	second  int64
 	logged  int // in that second
 	omitted int // since the last that was logged
 }
 
-// talker is who fails again and again: an IPv4 address or an IPv6 /64.
+// talker is who fails again and again: an IPv4 address or an IPv6 /64, with
+// one certificate, or none.
 type talker struct {
-	listener string
-	net      netip.Prefix
-	cause    Cause
+	listener, certificate string
+	net                   netip.Prefix
+	cause                 Cause
+}
+
+// quiet is how often a talker was logged, and until when that counts.
+type quiet struct {
+	n     int
+	until time.Time
 }
 
 // NewFailures makes an empty one. now nil means time.Now.
@@ -48,7 +58,7 @@ func NewFailures(now func() time.Time) *Failures {
 	if now == nil {
 		now = time.Now
 	}
-	return &Failures{now: now, counts: make(map[Cause]uint64), quiet: make(map[talker]time.Time)}
+	return &Failures{now: now, counts: make(map[Cause]uint64), lines: maxLines, quiet: make(map[talker]*quiet)}
 }
 
 // Note takes a failure. log says whether it is to be logged, f is what to log,
@@ -69,7 +79,11 @@ func (fs *Failures) Note(e *HandshakeError) (f Failure, omitted int, log bool) {
 		cause = CauseOther
 	}
 	fs.counts[cause]++
-	if !fs.speak(talker{f.Listener, prefixOf(e.Addr), cause}, now) {
+	who := talker{listener: f.Listener, net: prefixOf(e.Addr), cause: cause}
+	if f.Certificate != nil {
+		who.certificate = f.Certificate.SHA256
+	}
+	if !fs.speak(who, now) {
 		fs.omitted++
 		return f, 0, false
 	}
@@ -79,9 +93,10 @@ func (fs *Failures) Note(e *HandshakeError) (f Failure, omitted int, log bool) {
 
 // speak decides whether to log. mu is held.
 func (fs *Failures) speak(t talker, now time.Time) bool {
-	until, known := fs.quiet[t]
+	q := fs.quiet[t]
 	// A clock that was set back does not silence anybody for longer.
-	if known && now.Before(until) && until.Sub(now) <= quietTime {
+	fresh := q == nil || !now.Before(q.until) || q.until.Sub(now) > quietTime
+	if !fresh && q.n >= fs.lines {
 		return false
 	}
 	if s := now.Unix(); s != fs.second {
@@ -92,7 +107,7 @@ func (fs *Failures) speak(t talker, now time.Time) bool {
 	}
 	fs.logged++
 	switch {
-	case known:
+	case q != nil:
 	case len(fs.order) < maxTalkers:
 		fs.order = append(fs.order, t)
 	default:
@@ -100,7 +115,14 @@ func (fs *Failures) speak(t talker, now time.Time) bool {
 		fs.order[fs.oldest] = t
 		fs.oldest = (fs.oldest + 1) % maxTalkers
 	}
-	fs.quiet[t] = now.Add(quietTime)
+	if q == nil {
+		q = new(quiet)
+		fs.quiet[t] = q
+	}
+	if fresh {
+		*q = quiet{until: now.Add(quietTime)}
+	}
+	q.n++
 	return true
 }
 

@@ -21,6 +21,7 @@ func noted(fs *Failures, addr string, c Cause) (omitted int, log bool) {
 func TestFailuresLimitLogging(t *testing.T) {
 	now := time.Unix(1_700_000_000, 0)
 	fs := NewFailures(func() time.Time { return now })
+	fs.lines = 1
 	for i, tt := range []struct {
 		after   time.Duration
 		addr    string
@@ -47,6 +48,21 @@ func TestFailuresLimitLogging(t *testing.T) {
 	}
 	if n := fs.Counts(); n[CauseRejectsCA] != 10 || n[CauseName] != 1 {
 		t.Errorf("%v", n)
+	}
+}
+
+// Who tries a few times is logged each time, and whoever is behind the same
+// address with another certificate is another.
+func TestFailuresLogAFewTimes(t *testing.T) {
+	fs := NewFailures(func() time.Time { return time.Unix(1_700_000_000, 0) })
+	ca := newTestCA(t)
+	for _, id := range []string{"pump-1", "pump-2"} {
+		e := &HandshakeError{Cause: CauseClientExpired, Addr: "10.0.0.7:1", Certificate: ca.issue(t, id, 0).Leaf, Alert: -1, Err: errors.New("x")}
+		for i := range maxLines + 3 {
+			if _, _, log := fs.Note(e); log != (i < maxLines) {
+				t.Errorf("%s: attempt %d: log %v", id, i, log)
+			}
+		}
 	}
 }
 
