@@ -27,8 +27,8 @@ func TestOffline(t *testing.T) {
 	h.sealmq(t, "operator", "add", "alice", "--out", "alice")
 	h.sealmq(t, "operator", "add", "mallory", "--out", "mallory")
 	h.sealmq(t, "operator", "revoke", "mallory")
-	token := h.token(t)
-	h.sealmq(t, "claim", "create", "--certificate", "claim")
+	token := h.token(t, "--ids", "lamp-1")
+	h.sealmq(t, "claim", "create", "--certificate", "claim", "--ids", "lamp-*")
 	if out := h.sealmq(t, "device", "export"); !strings.Contains(out, "lamp-2,lamps") {
 		t.Errorf("export:\n%s", out)
 	}
