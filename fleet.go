@@ -428,6 +428,8 @@ func (d devices) verify(leaf *x509.Certificate, foreign bool) error {
 			no.cause, no.hint = "device_disabled", "sealmq device enable "+id
 		case registry.CausePending:
 			no.cause, no.hint = "device_pending", "sealmq device enable "+id
+		case registry.CauseExpired:
+			no.cause, no.hint = "client_certificate_expired", "it never was in the registry: let the device enrol (sealmq claim create --ids "+id+")"
 		case registry.CauseUnknown:
 			no.cause, no.hint = "client_certificate_unknown", "it is not in the registry: sealmq device sign issues one that is"
 		}
