@@ -40,7 +40,6 @@ func (s *Server) openPublisher() error {
 		ReadTimeout: publisherTimeout, WriteTimeout: publisherTimeout, IdleTimeout: publisherTimeout, MaxHeaderBytes: publisherHeader,
 		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0),
 	}
-	s.published = l.Addr()
 	s.log.Info("publishing revocation lists", "address", l.Addr().String())
 	s.tasks.Go(func() { _ = s.publisher.Serve(netutil.LimitListener(l, publisherConns)) })
 	return nil

@@ -76,7 +76,6 @@ type Server struct {
 	live atomic.Pointer[[]named] // the listeners that are open
 
 	publisher *http.Server // of revocation lists; nil if not configured
-	published net.Addr
 
 	failures *transport.Failures // of handshakes
 

@@ -145,7 +145,6 @@ type Service struct {
 	// old CA signs is registered before the new one is in force.
 	swap     sync.RWMutex
 	changing sync.Mutex               // one change of the CA at a time
-	keys     pki.KeyOptions           // with which the folder is opened again; under changing
 	takeover atomic.Pointer[takeover] // nil while there is one root
 
 	held     orders
@@ -172,7 +171,7 @@ func New(o Options) (*Service, error) {
 	if o.Changed == nil {
 		o.Changed = func() {}
 	}
-	s := &Service{o: o, keys: o.PKI.Keys, replaced: make(chan replacement, maxReplaced)}
+	s := &Service{o: o, replaced: make(chan replacement, maxReplaced)}
 	if err := o.Config.Validate(); err != nil {
 		return nil, fmt.Errorf("make identity service: %w", err)
 	}
@@ -187,7 +186,7 @@ func New(o Options) (*Service, error) {
 // pki is the configuration with which the CA folder is opened, and issues.
 func (s *Service) pki() pki.Config {
 	cfg := s.o.PKI
-	cfg.Keys, cfg.Holder, cfg.Now = s.keys, s.holder, s.o.Now
+	cfg.Holder, cfg.Now = s.holder, s.o.Now
 	if s.o.Config.CRL != "" {
 		cfg.CRL = s.o.Config.CRL
 	}

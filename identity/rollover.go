@@ -215,29 +215,6 @@ func (s *Service) Accept(ctx context.Context, certs []*x509.Certificate) error {
 	})
 }
 
-// Seal encrypts the key files of the CA with a passphrase, which the next start must be given, and returns their paths.
-func (s *Service) Seal(ctx context.Context, phrase []byte) ([]string, error) {
-	return s.seal(ctx, "encrypt", phrase, pki.EncryptKeys)
-}
-
-// Unseal decrypts them.
-func (s *Service) Unseal(ctx context.Context, phrase []byte) ([]string, error) {
-	return s.seal(ctx, "decrypt", phrase, pki.DecryptKeys)
-}
-
-func (s *Service) seal(ctx context.Context, what string, phrase []byte, f func(string, pki.Config) ([]string, error)) (files []string, err error) {
-	kept := slices.Clone(phrase) // to open the folder again
-	err = s.change(ctx, what, func(dir string, cfg pki.Config) error {
-		cfg.Keys.Passphrase = func(string) ([]byte, error) { return slices.Clone(kept), nil }
-		files, err = f(dir, cfg)
-		if len(files) > 0 && what == "encrypt" {
-			s.keys.Passphrase = cfg.Keys.Passphrase
-		}
-		return err
-	})
-	return files, err
-}
-
 // change changes the CA folder, and puts in force what has become of it. When f fails that may be a part.
 func (s *Service) change(ctx context.Context, what string, f func(dir string, cfg pki.Config) error) error {
 	s.changing.Lock()

@@ -227,17 +227,6 @@ func TestFolderChanges(t *testing.T) {
 	if err := b.Accept(b.ctx, []*x509.Certificate{b.CA().BrokerCAs()[0], cert, cert}); err == nil || b.changed.Load() != 1 {
 		t.Error(err, b.changed.Load())
 	}
-	files, err := b.Seal(b.ctx, []byte("correct horse"))
-	if err != nil || len(files) != 3 {
-		t.Error(files, err)
-	}
-	b.device("e")
-	if _, err := b.Unseal(b.ctx, []byte("wrong")); err == nil {
-		t.Error("decrypted with another passphrase")
-	}
-	if files, err = b.Unseal(b.ctx, []byte("correct horse")); err != nil || len(files) != 3 {
-		t.Error(files, err)
-	}
 	b.open(Config{})
 	b.device("f")
 }
