@@ -130,16 +130,6 @@ func (ch *Chain) Authenticate(ctx context.Context, c *Credentials) (*Principal, 
 
 type attemptKey struct{}
 
-// Proceed is for authenticators that let clients wait for their turn. When it has come, Proceed refuses an attempt that a
-// Chain would refuse by now, since others have failed meanwhile: a crowd of guesses must not slip in together. ctx is that of
-// Authenticate.
-func Proceed(ctx context.Context) error {
-	if a, ok := ctx.Value(attemptKey{}).(*attempt); ok {
-		return a.wait()
-	}
-	return nil
-}
-
 // nobody is the refusal of a client about which no link has decided.
 func (ch *Chain) nobody(c *Credentials, looked bool) error {
 	if looked {

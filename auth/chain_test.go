@@ -283,7 +283,7 @@ type queued struct {
 func (q queued) Authenticate(ctx context.Context, c *Credentials) (*Principal, error) {
 	q.waiting <- struct{}{}
 	<-q.turn
-	if err := Proceed(ctx); err != nil {
+	if err := again(ctx); err != nil {
 		return nil, err
 	}
 	return q.users.Authenticate(ctx, c)
@@ -315,7 +315,7 @@ func TestCrowdOfGuesses(t *testing.T) {
 	if made != 4 {
 		t.Errorf("%d guesses were made", made)
 	}
-	if err := Proceed(t.Context()); err != nil {
+	if err := again(t.Context()); err != nil {
 		t.Errorf("without a chain: %v", err)
 	}
 }

@@ -20,7 +20,6 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
@@ -104,14 +103,13 @@ const (
 // Authenticator asks the service. Principals have the method "http", the user name as name, or else the client identifier,
 // and the groups of the answer.
 type Authenticator struct {
-	cfg     Config
-	client  *web.Client
-	header  http.Header
-	key     []byte
-	now     func() time.Time
-	slots   chan struct{}
-	waiting atomic.Int32
-	kept    kept
+	cfg    Config
+	client *web.Client
+	header http.Header
+	key    []byte
+	now    func() time.Time
+	turns  *auth.Turns
+	kept   kept
 }
 
 // New makes an Authenticator. It opens no connection yet. Close it.
@@ -135,7 +133,7 @@ func New(c Config) (*Authenticator, error) {
 	key := make([]byte, 32)
 	rand.Read(key)
 	return &Authenticator{cfg: c, client: client, header: header, key: key, now: time.Now,
-		slots: make(chan struct{}, c.AtOnce), kept: kept{entries: map[[32]byte]decision{}}}, nil
+		turns: auth.NewTurns(c.AtOnce, queue), kept: kept{entries: map[[32]byte]decision{}}}, nil
 }
 
 // Close ends its connections. Nobody may be waiting for it.
@@ -234,13 +232,10 @@ func (a *Authenticator) sum(body []byte) [32]byte {
 func (a *Authenticator) post(ctx context.Context, body []byte) (decision, error) {
 	ctx, cancel := context.WithTimeout(ctx, a.cfg.Timeout)
 	defer cancel()
-	if err := a.enter(ctx); err != nil {
-		return decision{}, err
+	if err := a.turns.Take(ctx); err != nil {
+		return decision{}, fmt.Errorf("ask HTTP service: %w", err)
 	}
-	defer func() { <-a.slots }()
-	if err := auth.Proceed(ctx); err != nil {
-		return decision{}, err
-	}
+	defer a.turns.Leave()
 	status, text, err := a.client.Do(ctx, http.MethodPost, a.header, bytes.NewReader(body), maxAnswer)
 	if err != nil {
 		return decision{}, err
@@ -250,29 +245,6 @@ func (a *Authenticator) post(ctx context.Context, body []byte) (decision, error)
 		return decision{}, fmt.Errorf("ask HTTP service: %w", err)
 	}
 	return d, nil
-}
-
-// enter waits for a slot.
-func (a *Authenticator) enter(ctx context.Context) error {
-	select {
-	case a.slots <- struct{}{}:
-		return nil
-	default:
-	}
-	busy := &auth.Refusal{Code: mqtt.ServerBusy, Text: "too many clients are being authenticated: try again later"}
-	defer a.waiting.Add(-1)
-	if a.waiting.Add(1) > queue {
-		return busy
-	}
-	select {
-	case a.slots <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-			return busy
-		}
-		return fmt.Errorf("ask HTTP service: %w", ctx.Err())
-	}
 }
 
 // parse reads an answer. 204 is allow; any other status than 200 is no answer.

@@ -1,6 +1,7 @@
 package callout
 
 import (
+	"context"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/json"
@@ -277,17 +278,17 @@ func TestBounds(t *testing.T) {
 			}
 		})
 	}
-	for s.waiting.Load() == 0 || s.asked.Load() == 0 {
+	for s.turns.Waiting() == 0 || s.asked.Load() == 0 {
 		time.Sleep(time.Millisecond)
 	}
 	if n := s.asked.Load(); n != 1 {
 		t.Errorf("%d requests at once", n)
 	}
-	s.waiting.Add(queue)
-	if got := outcome(s.Authenticate(t.Context(), client("c", "x"))); got != "Server busy" {
-		t.Errorf("a full queue: %s", got)
+	late, cancel := context.WithDeadline(t.Context(), time.Unix(1, 0))
+	if got := outcome(s.Authenticate(late, client("c", "x"))); got != "Server busy" {
+		t.Errorf("no turn in time: %s", got)
 	}
-	s.waiting.Add(-queue)
+	cancel()
 	free()
 	done.Wait()
 

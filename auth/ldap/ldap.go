@@ -13,14 +13,12 @@ import (
 	"net"
 	"strings"
 	"sync"
-	"sync/atomic"
 
 	goldap "github.com/go-ldap/ldap/v3"
 
 	"github.com/sealmq/sealmq/auth"
 	"github.com/sealmq/sealmq/auth/internal/secret"
 	"github.com/sealmq/sealmq/auth/internal/web"
-	"github.com/sealmq/sealmq/mqtt"
 )
 
 const queue = 1024 // clients that wait for a connection
@@ -33,8 +31,7 @@ type Authenticator struct {
 	tls      *tls.Config
 	password string // of cfg.BindDN
 	dialer   net.Dialer
-	slots    chan struct{}
-	waiting  atomic.Int32
+	turns    *auth.Turns
 	idle     chan *conn
 
 	mu     sync.Mutex
@@ -48,7 +45,7 @@ func New(c Config) (*Authenticator, error) {
 	if err := c.Validate(); err != nil {
 		return fail(err)
 	}
-	a := &Authenticator{cfg: c, slots: make(chan struct{}, c.Conns), idle: make(chan *conn, c.Conns)}
+	a := &Authenticator{cfg: c, turns: auth.NewTurns(c.Conns, queue), idle: make(chan *conn, c.Conns)}
 	a.server, _ = parseURL(c.URL)
 	roots, err := web.Roots(c.CAFile)
 	if err != nil {
@@ -92,13 +89,10 @@ func (a *Authenticator) Authenticate(ctx context.Context, c *auth.Credentials) (
 	}
 	ctx, cancel := context.WithTimeout(ctx, a.cfg.Timeout)
 	defer cancel()
-	if err := a.enter(ctx); err != nil {
-		return nil, err
+	if err := a.turns.Take(ctx); err != nil {
+		return nil, fmt.Errorf("ask directory: %w", err)
 	}
-	defer func() { <-a.slots }()
-	if err := auth.Proceed(ctx); err != nil {
-		return nil, err
-	}
+	defer a.turns.Leave()
 	var p *auth.Principal
 	err := a.borrow(ctx, func(d *conn) (err error) {
 		p, err = a.ask(d, strings.Clone(c.Username), string(c.Password))
@@ -112,29 +106,6 @@ func (a *Authenticator) Authenticate(ctx context.Context, c *auth.Credentials) (
 		return nil, err
 	}
 	return p, nil
-}
-
-// enter waits for a slot.
-func (a *Authenticator) enter(ctx context.Context) error {
-	select {
-	case a.slots <- struct{}{}:
-		return nil
-	default:
-	}
-	busy := &auth.Refusal{Code: mqtt.ServerBusy, Text: "too many clients are being authenticated: try again later"}
-	defer a.waiting.Add(-1)
-	if a.waiting.Add(1) > queue {
-		return busy
-	}
-	select {
-	case a.slots <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-			return busy
-		}
-		return fmt.Errorf("ask directory: %w", ctx.Err())
-	}
 }
 
 // ask finds and binds the user, and reads the entry and the groups.

@@ -252,12 +252,14 @@ func TestNotAsked(t *testing.T) {
 			t.Errorf("%s: %s", name, got)
 		}
 	}
-	a.waiting.Store(queue)
-	a.slots <- struct{}{}
+	a.turns = auth.NewTurns(1, 0)
+	if err := a.turns.Take(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	if got := outcome(a.Authenticate(t.Context(), with("alice", "x"))); got != "busy" {
 		t.Errorf("a full queue: %s", got)
 	}
-	<-a.slots
+	a.turns.Leave()
 }
 
 func TestNames(t *testing.T) {

@@ -11,14 +11,12 @@ package password
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/sealmq/sealmq/auth"
-	"github.com/sealmq/sealmq/mqtt"
 )
 
 // Config says where the users are. Zero fields have their defaults.
@@ -55,14 +53,13 @@ const (
 // Authenticator checks the user name and the password of CONNECT. It decides about users that are in its file; of others
 // and of clients without both it says auth.ErrUndecided. Principals have the method "password".
 type Authenticator struct {
-	file    atomic.Pointer[File]
-	slots   chan struct{}
-	waiting atomic.Int32
+	file  atomic.Pointer[File]
+	turns *auth.Turns
 }
 
 // NewAuthenticator makes an Authenticator with a file, which must not be changed afterwards.
 func NewAuthenticator(c Config, f *File) *Authenticator {
-	a := &Authenticator{slots: make(chan struct{}, c.effective().AtOnce)}
+	a := &Authenticator{turns: auth.NewTurns(c.effective().AtOnce, queue)}
 	a.Use(f)
 	return a
 }
@@ -84,13 +81,12 @@ func (a *Authenticator) Authenticate(ctx context.Context, c *auth.Credentials) (
 	if len(c.Password) > 1024 {
 		return nil, auth.ErrUndecided // a token, whosever
 	}
-	if err := a.enter(ctx); err != nil {
-		return nil, err
+	ctx, cancel := context.WithTimeout(ctx, longest)
+	defer cancel()
+	if err := a.turns.Take(ctx); err != nil {
+		return nil, fmt.Errorf("check password: %w", err)
 	}
-	defer func() { <-a.slots }()
-	if err := auth.Proceed(ctx); err != nil {
-		return nil, err
-	}
+	defer a.turns.Leave()
 	h, known := a.file.Load().lookup(c.Username)
 	right := h.matches(c.Password)
 	switch {
@@ -100,29 +96,4 @@ func (a *Authenticator) Authenticate(ctx context.Context, c *auth.Credentials) (
 		return nil, auth.Wrong()
 	}
 	return &auth.Principal{Name: strings.Clone(c.Username), Method: "password"}, nil
-}
-
-// enter waits for a slot.
-func (a *Authenticator) enter(ctx context.Context) error {
-	select {
-	case a.slots <- struct{}{}:
-		return nil
-	default:
-	}
-	busy := &auth.Refusal{Code: mqtt.ServerBusy, Text: "too many clients have their passwords checked: try again later"}
-	defer a.waiting.Add(-1)
-	if a.waiting.Add(1) > queue {
-		return busy
-	}
-	ctx, cancel := context.WithTimeout(ctx, longest)
-	defer cancel()
-	select {
-	case a.slots <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-			return busy
-		}
-		return fmt.Errorf("check password: %w", ctx.Err())
-	}
 }

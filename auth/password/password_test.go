@@ -3,7 +3,6 @@ package password
 import (
 	"context"
 	"errors"
-	"sync"
 	"testing"
 	"time"
 
@@ -75,36 +74,19 @@ func TestUnknownUsersCostWork(t *testing.T) {
 	}
 }
 
-// No more checks than allowed at a time; who waits ends with its context, and too many are refused.
+// No more checks than allowed at a time.
 func TestChecksAreBounded(t *testing.T) {
 	a := NewAuthenticator(Config{AtOnce: 1}, parse(t, foreign))
-	a.slots <- struct{}{} // a check that takes its time
-	ctx, cancel := context.WithCancel(t.Context())
-	var done sync.WaitGroup
-	done.Go(func() {
-		if _, err := a.Authenticate(ctx, credentials("alice", "secret")); !errors.Is(err, context.Canceled) {
-			t.Errorf("canceled: %v", err)
-		}
-	})
-	for a.waiting.Load() == 0 {
-		time.Sleep(time.Millisecond)
+	if err := a.turns.Take(t.Context()); err != nil { // a check that takes its time
+		t.Fatal(err)
 	}
-	cancel()
-	done.Wait()
-	var no *auth.Refusal
 	late, cancel := context.WithDeadline(t.Context(), time.Unix(1, 0))
 	defer cancel()
+	var no *auth.Refusal
 	if _, err := a.Authenticate(late, credentials("alice", "secret")); !errors.As(err, &no) || no.Code != mqtt.ServerBusy {
 		t.Errorf("late: %v", err)
 	}
-	a.waiting.Store(queue)
-	if _, err := a.Authenticate(t.Context(), credentials("alice", "secret")); !errors.As(err, &no) || no.Code != mqtt.ServerBusy {
-		t.Errorf("a full queue: %v", err)
-	}
-	if n := a.waiting.Load(); n != queue {
-		t.Errorf("%d wait", n)
-	}
-	<-a.slots
+	a.turns.Leave()
 	if _, err := a.Authenticate(t.Context(), credentials("alice", "secret")); err != nil {
 		t.Error(err)
 	}
