@@ -14,8 +14,9 @@ import (
 // configuration is in force. Certificates, hosts, limits and anonymous apply to
 // connections accepted from then on. A listener whose address or transport
 // settings change is opened anew; connections of one that is gone live on until
-// they end. The data folder, the store, the memory budgets, the interval of $SYS
-// and the log's format stay as they were at start: a change of them is an error.
+// they end. The data folder, the store, the tables [ca], [devices], [enroll] and [acme], the
+// memory budgets, the interval of $SYS and the log's format stay as they were at
+// start: a change of them is an error.
 func (s *Server) Reload(cfg Config) error {
 	if err := cfg.Validate(); err != nil {
 		return err

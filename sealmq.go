@@ -9,8 +9,9 @@
 // folder sealmq-data, and lets in clients with a certificate of that CA.
 //
 // The package puts the parts together and holds no logic of theirs. Run starts
-// a goroutine for each listener, one that renews certificates, and one for each
-// connection until its CONNECT is accepted; all have ended when it returns.
+// a goroutine for each listener, a few that keep certificates, devices and
+// sessions in step, and one for each connection until its CONNECT is accepted;
+// all have ended when it returns.
 package sealmq
 
 import (

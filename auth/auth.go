@@ -25,7 +25,7 @@ type Peer struct {
 
 	TLSVersion, CipherSuite, Group uint16 // IANA numbers; 0 without TLS
 
-	// Cert is the verified client certificate, nil if none was given. It is not kept after CONNECT.
+	// Cert is the client's certificate, whose chain was verified, nil if none was given. It is not kept after CONNECT.
 	Cert *x509.Certificate
 	// Enrolment: the listener is for enrolment and renewal alone. Expired: Cert has ended, not longer ago than the listener
 	// forgives.
