@@ -153,7 +153,8 @@ func checkLists(b []byte, cas []*x509.Certificate) (next time.Time, err error) {
 		return err
 	}
 	if !bytes.Contains(b, []byte("-----BEGIN")) {
-		return next, one(b)
+		err = one(b) // which sets next
+		return next, err
 	}
 	for {
 		var block *pem.Block
