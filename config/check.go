@@ -23,7 +23,11 @@ func (c Config) problems(doc *bind.Document, read bind.Problems) bind.Problems {
 	p.read = read
 	p.join(broker.Config{PreAuthMemory: c.Broker.PreAuthMemory, OutboundMemory: c.Broker.OutboundMemory}.Validate())
 	p.in("limits").join(c.Broker.Limits.Validate())
+	if c.Policy != "" && c.ACLFile != "" {
+		p.add("acl_file", "there is policy too: one of the two")
+	}
 	p.in("acme").join(c.ACME.Validate())
+	p.in("gate").join(c.Gate.Validate())
 	if a := c.CA.PublishAddress; a != "" {
 		if _, _, err := net.SplitHostPort(a); err != nil {
 			p.in("ca").add("publish_address", "%q is not host:port", a)

@@ -18,6 +18,7 @@ import (
 	"github.com/sealmq/sealmq/certs/acme"
 	"github.com/sealmq/sealmq/config/internal/bind"
 	"github.com/sealmq/sealmq/enroll"
+	"github.com/sealmq/sealmq/gate"
 	"github.com/sealmq/sealmq/identity"
 	"github.com/sealmq/sealmq/store/disk"
 	"github.com/sealmq/sealmq/transport"
@@ -38,6 +39,13 @@ type Config struct {
 	// machine's own host name and addresses.
 	Hosts []string `toml:"hosts"`
 
+	// Policy is a file that says who may do what. Empty: the file policy in the data folder, which is made at the first
+	// start. A file with a mistake, or that is missing later, leaves the policy in force as it is.
+	Policy string `toml:"policy"`
+
+	// ACLFile is an access-control file of Mosquitto, which is used instead.
+	ACLFile string `toml:"acl_file"`
+
 	// Memory keeps sessions, waiting messages and retained messages in memory only: they end with the broker. Without it
 	// they are in the folder store of the data folder, and what was acknowledged survives a crash.
 	Memory bool `toml:"memory"`
@@ -56,6 +64,9 @@ type Config struct {
 
 	// ACME is where listeners with `acme = true` get their certificates: Let's Encrypt, or any CA that speaks RFC 8555.
 	ACME acme.Config `toml:"acme"`
+
+	// Gate bounds what strangers may ask of the server, before anything of theirs is read.
+	Gate gate.Config `toml:"gate"`
 
 	// Broker has its keys at the top of the file and in the table [limits].
 	Broker broker.Config `toml:",inline"`

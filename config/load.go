@@ -82,7 +82,7 @@ func parse(name string, data []byte) (Config, *bind.Document, bind.Problems) {
 		Hints: hints,
 	})...)
 	if dir := filepath.Dir(name); dir != "." {
-		base(dir, &c.Data, &c.CA.PassphraseFile, &c.ACME.CAFile, &c.ACME.EABKeyFile)
+		base(dir, &c.Data, &c.Policy, &c.ACLFile, &c.CA.PassphraseFile, &c.ACME.CAFile, &c.ACME.EABKeyFile)
 		for i := range c.Listeners {
 			l := &c.Listeners[i]
 			base(dir, &l.Certificate, &l.Key, &l.ClientCA)

@@ -38,7 +38,7 @@ func main() {
 // generate returns the files' contents by their path in the module.
 func generate(root string) (map[string]string, error) {
 	d := docs{}
-	for _, dir := range []string{"config", "broker", "store/disk", "transport", "identity", "enroll", "certs/acme"} {
+	for _, dir := range []string{"config", "broker", "store/disk", "transport", "identity", "enroll", "certs/acme", "gate"} {
 		if err := d.read(filepath.Join(root, dir), path.Base(dir)); err != nil {
 			return nil, err
 		}
