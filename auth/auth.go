@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
+	"fmt"
 	"time"
 
 	"github.com/sealmq/sealmq/mqtt"
@@ -103,6 +104,19 @@ const (
 	Subscribe
 	Receive
 )
+
+// String is the word for the action: publish, subscribe or receive.
+func (a Action) String() string {
+	switch a {
+	case Publish:
+		return "publish"
+	case Subscribe:
+		return "subscribe"
+	case Receive:
+		return "receive"
+	}
+	return fmt.Sprintf("action %d", uint8(a))
+}
 
 // Policy is a compiled set of permissions of one principal. Its methods are called for every message, from many
 // goroutines, and must not block, allocate, or keep the topic, whose bytes may change after the call.

@@ -254,7 +254,7 @@ func (a *Assert) Text() string {
 	for _, c := range a.Identity {
 		fmt.Fprintf(&b, " %s %s %s", c.Key, c.Op, list(c.Values))
 	}
-	fmt.Fprintf(&b, " } %s %s", actionName(a.Request.Action), word(a.Request.Topic, true))
+	fmt.Fprintf(&b, " } %s %s", a.Request.Action.String(), word(a.Request.Topic, true))
 	for _, c := range a.with {
 		b.WriteString(" " + c.Key + c.Op + list(c.Values))
 	}

@@ -27,7 +27,7 @@ func (c *Change) String() string {
 	}
 	what := "connect as " + quote(c.Client.ClientID)
 	if c.Request.Action != 0 {
-		what = actionName(c.Request.Action) + " " + quote(c.Request.Topic)
+		what = c.Request.Action.String() + " " + quote(c.Request.Topic)
 		if c.Request.QoS > 0 {
 			what += fmt.Sprintf(" with QoS %d", c.Request.QoS)
 		}

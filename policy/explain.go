@@ -52,7 +52,7 @@ func (p *Policy) Explain(id Identity, r Request) Explanation {
 	s.rehearsal = true
 	d := s.check(&r)
 	e.Allowed, e.Rule = d.Allowed, d.Rule
-	asked := actionName(r.Action) + " " + quote(r.Topic)
+	asked := r.Action.String() + " " + quote(r.Topic)
 	switch {
 	case d.Allowed:
 		e.Reason = fmt.Sprintf("%s allows to %s", d.Rule, asked)
@@ -118,20 +118,20 @@ func (s *subject) nearest(e *Explanation, r *Request) {
 		}
 	}
 	n := e.Nearest
-	asked := actionName(r.Action) + " " + quote(r.Topic)
+	asked := r.Action.String() + " " + quote(r.Topic)
 	where := everybody
 	if n != nil && best != stranger {
 		where = n.groups[slices.IndexFunc(n.groups, s.in)]
 	} else if len(s.groups) > 0 {
 		where = s.groups[len(s.groups)-1].name
 	}
-	e.Fix = fmt.Sprintf("in policy %s: allow %s %s", where, actionName(r.Action), word(s.generalize(r), true))
+	e.Fix = fmt.Sprintf("in policy %s: allow %s %s", where, r.Action.String(), word(s.generalize(r), true))
 	if s.policy.file.mosquitto {
 		e.Fix = s.mosquittoFix(r)
 	}
 	switch best {
 	case 0:
-		e.Reason = fmt.Sprintf("no rule allows this client to %s at all", actionName(r.Action))
+		e.Reason = fmt.Sprintf("no rule allows this client to %s at all", r.Action.String())
 	case stranger:
 		e.Reason = fmt.Sprintf("%s would allow to %s, but %s is not in group %s", n, asked, client(s.id), strings.Join(n.groups, " or "))
 		if !s.policy.file.mosquitto {

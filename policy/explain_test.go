@@ -24,6 +24,22 @@ policy ops { allow subscribe dt/# }
 policy everybody { allow publish in/${client_id} }
 `
 
+// A client learns why if it is in a group that the policy tells, and nothing of what is allowed.
+func TestTell(t *testing.T) {
+	p := compile(t, "group a { user = alice }\ngroup b { user = bob }\npolicy a, b { allow publish x }\ntell b")
+	for _, c := range []struct{ user, ask, want string }{
+		{"alice", "publish y", ""},
+		{"bob", "publish y", `DENY: no rule allows to publish "y"; the nearest is test.policy:3: allow publish x, which is "x" here; to allow it: in policy b: allow publish y`},
+		{"bob", "publish x", ""},
+		{"carol", "publish y", ""},
+	} {
+		r := ask(t, c.ask)
+		if got := p.For(user(c.user)).Why(r.Action, r.Topic, r.QoS, r.Retain, r.Size); got != c.want {
+			t.Errorf("%s, who may not %s, is told %q", c.user, c.ask, got)
+		}
+	}
+}
+
 func TestExplain(t *testing.T) {
 	p := compile(t, explained)
 	sensor := device("pump-17")

@@ -23,7 +23,7 @@ type File struct {
 	granted   *Rule  // of a Mosquitto file: allows every subscription
 }
 
-// Decl is one declaration of a file with the comments at it. One of the pointers is set, none at the end of a file that ends
+// Decl is one declaration of a file with the comments at it. One of Group, Bind, Policy, Tell and Assert is set, none at the end of a file that ends
 // with comments.
 type Decl struct {
 	Pos    Pos
@@ -32,6 +32,7 @@ type Decl struct {
 	Group  *Group
 	Bind   *Bind
 	Policy *Block
+	Tell   []string // groups whose members may know why something is denied
 	Assert *Assert
 }
 
@@ -103,14 +104,6 @@ const everybody = "everybody"
 
 var actionNames = [...]string{auth.Publish: "publish", auth.Subscribe: "subscribe", auth.Receive: "receive"}
 
-// actionName is the word for an action in the language.
-func actionName(a auth.Action) string {
-	if a < auth.Publish || a > auth.Receive {
-		return fmt.Sprintf("action %d", a)
-	}
-	return actionNames[a]
-}
-
 // Text is the rule as the formatter writes it, or as it stands in a Mosquitto file.
 func (r *Rule) Text() string {
 	if r.wrote != "" {
@@ -122,7 +115,7 @@ func (r *Rule) Text() string {
 		if i > 0 {
 			b.WriteByte(',')
 		}
-		b.WriteString(" " + actionName(a))
+		b.WriteString(" " + a.String())
 	}
 	b.WriteString(" " + word(r.Filter, true))
 	for _, c := range r.Conds {

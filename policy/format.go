@@ -25,6 +25,8 @@ func Format(f *File) []byte {
 			w.line("bind client_id = "+strings.Join(patterns, " or "), d.Tail)
 		case d.Policy != nil:
 			w.block(d)
+		case d.Tell != nil:
+			w.line("tell "+strings.Join(d.Tell, ", "), d.Tail)
 		case d.Assert != nil:
 			w.line(d.Assert.Text(), d.Tail)
 		}

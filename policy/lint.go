@@ -274,6 +274,11 @@ func (l *linter) groups() {
 		}
 	}
 	for _, d := range l.p.file.Decls {
+		for _, name := range d.Tell { // who has no rule is told so
+			used[name] = true
+		}
+	}
+	for _, d := range l.p.file.Decls {
 		if d.Group != nil && !used[d.Group.Name] {
 			l.add(d.Pos, fmt.Sprintf("no policy is for group %s", d.Group.Name), "write policy "+d.Group.Name+" { … }, or remove it")
 		}

@@ -80,7 +80,7 @@ func (p *parser) sign(want, advice string) bool {
 }
 
 // top are the words that begin a declaration.
-var top = [...]string{"group", "bind", "policy", "assert"}
+var top = [...]string{"group", "bind", "policy", "tell", "assert"}
 
 // decl reads one declaration and reports whether there may be more.
 func (p *parser) decl() bool {
@@ -99,13 +99,15 @@ func (p *parser) decl() bool {
 		d.Bind, ok = p.bind()
 	case t.kind == tokWord && t.text == "policy":
 		d.Policy, ok = p.block()
+	case t.kind == tokWord && t.text == "tell":
+		d.Tell, ok = p.names()
 	case t.kind == tokWord && t.text == "assert":
 		d.Assert, ok = p.assert(t.pos)
 	case t.kind == tokWord && (t.text == "allow" || t.text == "deny"):
 		p.fail(t.pos, "write policy everybody { "+t.text+" … }, or name a group", "a rule outside of a policy")
 		return true
 	default:
-		p.unexpected(t, "group, bind, policy or assert", "begin with one of these words")
+		p.unexpected(t, "group, bind, policy, tell or assert", "begin with one of these words")
 		return true
 	}
 	if !ok {
@@ -332,25 +334,33 @@ func checkPattern(s string) (text, advice string) {
 	return "", ""
 }
 
-func (p *parser) block() (*Block, bool) {
-	const advice = "write policy sensors { allow publish dt/${device}/# }"
-	b := &Block{}
+// names reads the names of groups.
+func (p *parser) names() (names []string, ok bool) {
 	for {
 		at := p.pos()
 		name, ok := p.name()
 		if !ok {
 			return nil, false
 		}
-		if slices.Contains(b.Groups, name) {
+		if slices.Contains(names, name) {
 			p.errs.add(p.file.Name, at, "name it once", "group %s is named twice", name)
 		}
-		b.Groups = append(b.Groups, name)
+		names = append(names, name)
 		before := p.mark()
 		if t := p.next(); t.kind != tokSign || t.text != "," {
 			*p.lexer = before
-			break
+			return names, true
 		}
 	}
+}
+
+func (p *parser) block() (*Block, bool) {
+	const advice = "write policy sensors { allow publish dt/${device}/# }"
+	groups, ok := p.names()
+	if !ok {
+		return nil, false
+	}
+	b := &Block{Groups: groups}
 	before := p.mark()
 	if t := p.next(); t.kind == tokString {
 		b.Title = t.text
@@ -488,10 +498,11 @@ func (p *parser) resolve() {
 		groups[d.Group.Name] = d
 	}
 	for _, d := range p.file.Decls {
-		if d.Policy == nil {
-			continue
+		names := d.Tell
+		if d.Policy != nil {
+			names = d.Policy.Groups
 		}
-		for _, g := range d.Policy.Groups {
+		for _, g := range names {
 			if g != everybody && groups[g] == nil {
 				p.errs.add(p.file.Name, d.Pos, fmt.Sprintf(`declare it: group %s { device = "…" }; everybody is all clients`, g), "no group %s", g)
 			}

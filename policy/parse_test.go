@@ -89,6 +89,8 @@ func meaning(f *File) string {
 			b.WriteString("group " + d.Group.Name + " " + d.Group.Expr.String() + "\n")
 		case d.Bind != nil:
 			b.WriteString("bind " + strings.Join(d.Bind.Patterns, "|") + "\n")
+		case d.Tell != nil:
+			b.WriteString("tell " + strings.Join(d.Tell, ",") + "\n")
 		case d.Assert != nil:
 			b.WriteString(d.Assert.Text() + "\n")
 		case d.Policy != nil:

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -37,7 +38,10 @@ type Permissions struct {
 	mu   sync.Mutex // held to replace now
 }
 
-var _ auth.Policy = (*Permissions)(nil)
+var (
+	_ auth.Measured  = (*Permissions)(nil)
+	_ auth.Explainer = (*Permissions)(nil)
+)
 
 // May implements auth.Policy: Check without a size, so that a rule that allows up to a size does not allow. It does not keep
 // the topic, and allocates nothing for one that it was asked about a while ago.
@@ -78,6 +82,22 @@ func (p *Permissions) Unusable() []string {
 		}
 	}
 	return out
+}
+
+// Explain tells why, as Policy.Explain does.
+func (p *Permissions) Explain(r Request) Explanation { return p.current().policy.Explain(p.id, r) }
+
+// Why implements auth.Explainer: it is for those who are in a group that the policy tells.
+func (p *Permissions) Why(a auth.Action, topic string, qos uint8, retain bool, size int) string {
+	s := p.current()
+	if !slices.ContainsFunc(s.groups, func(g *group) bool { return g.tells }) {
+		return ""
+	}
+	e := s.policy.Explain(p.id, Request{Action: a, Topic: topic, QoS: qos, Retain: retain, Size: size})
+	if e.Allowed {
+		return "" // but for its rate, or another moment
+	}
+	return e.String()
 }
 
 // Identity is whose permissions they are. It must not be changed.

@@ -35,6 +35,7 @@ type group struct {
 	order int
 	uses  uint8 // a bit for each placeholder in its rules
 	expr  *Expr // nil: of everybody
+	tells bool  // its members may know why something is denied
 	rules []*Rule
 	tries [len(actionNames)]*node // nil: no rule
 }
@@ -72,6 +73,13 @@ func Compile(f *File) (*Policy, error) {
 		}
 	}
 	for _, d := range f.Decls {
+		for _, name := range d.Tell {
+			g := p.byName[name]
+			if g == nil {
+				return nil, fmt.Errorf("compile policy %s: line %d: no group %s", f.Name, d.Pos.Line, quote(name))
+			}
+			g.tells = true
+		}
 		if d.Policy == nil {
 			continue
 		}

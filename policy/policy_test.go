@@ -104,7 +104,9 @@ func TestStarter(t *testing.T) {
 	operator := Identity{Name: "alice", Kind: "operator", Method: "certificate"}
 	check(t, p, operator, []string{"subscribe #", "subscribe $SYS/#", "publish a/b retain=yes", "receive pump-17/temp", "subscribe $share/g/+/x"}, nil)
 	nothing := []string{"publish a", "subscribe a", "receive a", "publish pump-17/temp", "publish $pki/renew/request"}
-	check(t, p, Identity{Method: "anonymous", ClientID: "pump-17"}, nil, nothing)
+	anyone := Identity{Method: "anonymous", ClientID: "pump-17"}
+	check(t, p, anyone, []string{"publish a", "subscribe #"}, []string{"subscribe $SYS/#", "publish $pki/renew/request", "subscribe $pki/cacerts"})
+	check(t, p, Identity{Name: "pump-17", Method: "password", ClientID: "pump-17"}, nil, nothing)
 	check(t, p, Identity{Name: "pump-17", Kind: "claim", Method: "certificate"}, nil, nothing)
 }
 

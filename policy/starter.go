@@ -9,10 +9,12 @@ const starter = `# Who may do what. Nothing is allowed that no rule here allows,
 #   sealmq acl explain --device pump-17 publish pump-17/temp
 #   sealmq acl lint                      what looks wrong
 #
-# A change is in force at the next reload; a file with a mistake changes nothing.
+# A change is in force at the next reload (SIGHUP); a file with a mistake changes nothing. Users of a password or token have
+# no rights yet: give them a group { user = [alice, bob] } or { groups has ops }, and a policy.
 
 group devices { kind = device }
 group operators { kind = operator }
+group anonymous { method = anonymous }
 
 # A device connects as itself, or as several: pump-17, pump-17/logger.
 bind client_id = ${device} or ${device}/*
@@ -23,6 +25,11 @@ policy devices "their own topics, and their certificates" {
   allow publish, subscribe $pki/cacerts/#
 }
 
+# Whoever comes by a listener with anonymous = true, which is open to all.
+policy anonymous "what is open" {
+  allow publish, subscribe #
+}
+
 policy operators "everything" {
   allow publish, subscribe #
   allow publish, subscribe $pki/renew/#
@@ -30,10 +37,14 @@ policy operators "everything" {
   allow subscribe $SYS/#
 }
 
+# Who may learn, with MQTT 5, which rule is in the way.
+tell devices, operators
+
 assert allow { device = pump-17 } publish pump-17/temp qos=1
 assert allow { device = pump-17 } subscribe pump-17/commands/#
 assert deny { device = pump-17 } publish pump-18/temp
 assert deny { device = pump-17 } subscribe #
-assert deny { } subscribe #
+assert deny { user = alice } subscribe alice/#
+assert deny { method = anonymous } subscribe $SYS/#
 assert allow { user = alice kind = operator } subscribe $SYS/#
 `
