@@ -33,6 +33,8 @@ type Devices interface {
 // rights.
 type Admission struct {
 	Name, Kind string // of one whose certificate, of another CA, does not say it our way
+	ClientID   string // the client identifier has to be this, or begin with it and a slash, instead of with the name
+	Unbound    bool   // the client identifier may be any
 	Enrolment  bool   // for enrolment and renewal alone
 	Restricted bool   // as one in quarantine
 }
@@ -56,10 +58,11 @@ func (a Certificates) Authenticate(_ context.Context, c *Credentials) (*Principa
 // holder is the principal of a peer with a certificate.
 func (a Certificates) holder(c *Credentials) (*Principal, error) {
 	cert := c.Peer.Cert
-	kind, id := Identity(cert)
+	kind, _ := Identity(cert)
 	if c.Peer.Expired && (kind == "claim" || !c.Peer.Enrolment) {
 		return nil, &Refusal{mqtt.NotAuthorized, "the client certificate has ended"}
 	}
+	var id string
 	var how Admission
 	if a.Devices != nil {
 		var err error
@@ -70,16 +73,22 @@ func (a Certificates) holder(c *Credentials) (*Principal, error) {
 			}
 			return nil, &Refusal{mqtt.NotAuthorized, err.Error()}
 		}
-		if how.Name != "" {
-			kind, id = how.Kind, how.Name
+	}
+	if how.Name != "" {
+		kind, id = how.Kind, how.Name
+	} else {
+		var err error
+		if kind, id, err = (Mapping{}).Name(cert); err != nil {
+			return nil, &Refusal{mqtt.NotAuthorized, err.Error()}
 		}
 	}
-	if id == "" || strings.ContainsAny(id, "/+#\x00") {
-		return nil, &Refusal{mqtt.NotAuthorized, "the client certificate names no usable identity: a SAN URI urn:mqtts:…:device:ID or a common name without / + #"}
+	if how.ClientID != "" && c.ClientID != how.ClientID && !strings.HasPrefix(c.ClientID, how.ClientID+"/") {
+		return nil, &Refusal{mqtt.ClientIDNotValid, "the client identifier has to be the one of the certificate: " + how.ClientID}
 	}
 	p := &Principal{
-		Name: id, Method: "certificate", Kind: kind, Bound: kind != "operator" && kind != "claim",
-		Cert: Identify(cert), Listener: c.Peer.Listener, Restricted: how.Restricted,
+		Name: id, Method: "certificate", Kind: kind,
+		Bound: kind != "operator" && kind != "claim" && how.ClientID == "" && !how.Unbound,
+		Cert:  Identify(cert), Listener: c.Peer.Listener, Restricted: how.Restricted,
 	}
 	if !c.Peer.Expired {
 		p.Until = cert.NotAfter

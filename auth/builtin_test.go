@@ -3,6 +3,7 @@ package auth
 import (
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/asn1"
 	"errors"
 	"math/big"
 	"net/url"
@@ -16,6 +17,10 @@ var notAfter = time.Date(2040, 1, 1, 0, 0, 0, 0, time.UTC)
 
 func holder(cn string, uris ...string) *x509.Certificate {
 	c := &x509.Certificate{Subject: pkix.Name{CommonName: cn}, SerialNumber: big.NewInt(0x2a), NotAfter: notAfter}
+	var err error
+	if c.RawSubject, err = asn1.Marshal(c.Subject.ToRDNSequence()); err != nil {
+		panic(err)
+	}
 	for _, s := range uris {
 		u, err := url.Parse(s)
 		if err != nil {
