@@ -6,7 +6,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"log/slog"
-	"os"
 	"slices"
 	"sync"
 	"time"
@@ -21,7 +20,6 @@ import (
 	"github.com/sealmq/sealmq/pki"
 	"github.com/sealmq/sealmq/registry"
 	"github.com/sealmq/sealmq/store"
-	"github.com/sealmq/sealmq/store/disk"
 )
 
 // fleet is what knows the devices of our own CA: registry, identities, enrolment.
@@ -121,10 +119,7 @@ func (s *Server) controlled() *control.Fleet {
 
 // openRecords opens the store of a data folder for its records alone.
 func openRecords(cfg Config, log *slog.Logger, fatal func(error)) (store.Store, error) {
-	if err := os.MkdirAll(cfg.Data, 0o700); err != nil {
-		return nil, err
-	}
-	s, err := disk.Open(StoreDir(cfg.Data), cfg.Store, disk.Options{Log: log, Fatal: fatal})
+	s, err := openDisk(cfg, log, fatal)
 	if err != nil {
 		return nil, err
 	}

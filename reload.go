@@ -45,12 +45,17 @@ func (s *Server) Reload(cfg Config) error {
 			s.control.SetFleet(s.controlled())
 		}
 	}
+	rules, err := s.permissions.load(cfg)
+	if err != nil {
+		return err
+	}
 	fresh, set, err := s.prepare(cfg)
 	if err != nil {
 		return err
 	}
 	if !s.open { // nothing to keep
 		set.Apply()
+		s.permissions.swap(rules, s.broker)
 		s.listeners, s.cfg = fresh, cfg
 		return nil
 	}
@@ -59,6 +64,7 @@ func (s *Server) Reload(cfg Config) error {
 	}
 	s.show()
 	set.Apply()
+	s.permissions.swap(rules, s.broker)
 	s.cfg = cfg
 	if s.level != nil {
 		setLevel(s.level, cfg.Log)

@@ -58,15 +58,16 @@ const shutdownTimeout = 5 * time.Second
 
 // Server is a broker with its listeners. Make one with New.
 type Server struct {
-	log     *slog.Logger
-	level   *slog.LevelVar // nil with WithLog
-	store   store.Store    // of the broker
-	records store.Store    // of devices and ACME: store, or one beside it; nil while nobody needs any
-	broker  *broker.Broker
-	fleet   atomic.Pointer[fleet] // nil while no listener uses our own CA
-	acme    *acme.Manager         // nil if not configured
-	keeper  *certs.Keeper
-	reviews *reviews
+	log         *slog.Logger
+	level       *slog.LevelVar // nil with WithLog
+	store       store.Store    // of the broker
+	records     store.Store    // of devices and ACME: store, or one beside it; nil while nobody needs any
+	broker      *broker.Broker
+	fleet       atomic.Pointer[fleet] // nil while no listener uses our own CA
+	acme        *acme.Manager         // nil if not configured
+	keeper      *certs.Keeper
+	reviews     *reviews
+	permissions *permissions
 
 	sightings *audit.Sightings
 	roots     []byte            // as published last; follow's own, as the next
@@ -158,11 +159,17 @@ func (s *Server) assemble(o options) (err error) {
 	if s.store, err = s.openStore(cfg); err != nil {
 		return err
 	}
+	p, err := firstPolicy(cfg, s.log)
+	if err != nil {
+		return err
+	}
+	s.permissions = newPermissions(p, s.groups, s.log)
 	bc := cfg.Broker
 	bc.Limits = broker.Limits{} // every listener's are complete, and Reload may lift what the first ones said
 	s.broker, err = broker.New(bc, broker.Options{
 		Store: s.store, Auth: o.auth, Log: s.log, Version: "sealmq version " + Version(),
 		Recovered: untilConnected(cfg), Standing: devices{s}.standing, Service: enrolment{s}, Accepted: s.accepted,
+		Authorize: s.permissions.authorize, Denied: s.permissions.note, Withdrawn: s.permissions.withdrawn,
 	})
 	if err != nil {
 		return err
@@ -196,6 +203,7 @@ func (s *Server) assemble(o options) (err error) {
 		}
 	}
 	s.reviewNow()
+	s.broker.Reauthorize()
 	s.publishRoots()
 	return nil
 }
@@ -216,6 +224,7 @@ func (s *Server) openFleet(cfg Config, folder *pki.Folder) error {
 	f.watch = f.registry.Watch(func(e registry.Event) {
 		remember(s.records, e)
 		s.reviews.changed(e)
+		s.permissions.changed(e)
 	})
 	s.fleet.Store(f)
 	return nil
@@ -273,11 +282,18 @@ func (s *Server) openStore(cfg Config) (store.Store, error) {
 	if cfg.Memory {
 		return memory.New(), nil
 	}
-	dir := StoreDir(cfg.Data)
+	return openDisk(cfg, s.log, s.fatal)
+}
+
+// openDisk opens the store in the data folder. With a new one comes the policy that a folder begins with.
+func openDisk(cfg Config, log *slog.Logger, fatal func(error)) (store.Store, error) {
 	if err := os.MkdirAll(cfg.Data, 0o700); err != nil {
 		return nil, err
 	}
-	d, err := disk.Open(dir, cfg.Store, disk.Options{Log: s.log, Fatal: s.fatal})
+	if err := policyFor(cfg, log); err != nil {
+		return nil, err
+	}
+	d, err := disk.Open(StoreDir(cfg.Data), cfg.Store, disk.Options{Log: log, Fatal: fatal})
 	if err != nil {
 		return nil, err // and not a nil of that type
 	}
@@ -390,6 +406,9 @@ func (s *Server) handshakes(n int) control.Failures {
 // trouble is what is wrong with identities and certificates, sentences for whoever operates the server.
 func (s *Server) trouble() []string {
 	all := s.keeper.Trouble()
+	if t := s.permissions.trouble.Load(); t != nil {
+		all = append(all[:len(all):len(all)], *t)
+	}
 	if f := s.fleet.Load(); f != nil {
 		all = append(all[:len(all):len(all)], f.identity.Trouble()...)
 	}
@@ -419,6 +438,7 @@ func (s *Server) Run(ctx context.Context) error {
 	s.tasks.Go(func() { s.keeper.Run(s.stop) })
 	s.tasks.Go(s.review)
 	s.tasks.Go(s.follow)
+	s.tasks.Go(func() { s.permissions.run(s.stop, s.broker) })
 	s.tend(s.fleet.Load())
 	if s.acme != nil {
 		s.acme.Start(s.stop)

@@ -1,0 +1,333 @@
+package sealmq
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/sealmq/sealmq/auth"
+	"github.com/sealmq/sealmq/broker"
+	"github.com/sealmq/sealmq/pki"
+	"github.com/sealmq/sealmq/policy"
+	"github.com/sealmq/sealmq/registry"
+)
+
+// PolicyFile is where the policy of a data folder is, unless the configuration names another file.
+func PolicyFile(data string) string { return filepath.Join(data, "policy") }
+
+// LoadPolicy reads the policy that cfg names, compiles it and tests its assertions. The error says all that is wrong. Without
+// a data folder, of a server that keeps nothing, it is the one that others begin with.
+func LoadPolicy(cfg Config) (*policy.Policy, error) {
+	file, parse := cfg.Policy, policy.Parse
+	switch {
+	case cfg.ACLFile != "":
+		file, parse = cfg.ACLFile, policy.ParseMosquitto
+	case file == "":
+		data := cfg.Effective().Data
+		file = PolicyFile(data)
+		if _, err := os.Stat(data); errors.Is(err, fs.ErrNotExist) {
+			return compilePolicy(file, []byte(policy.Starter()), parse)
+		}
+	}
+	text, err := readPolicy(file)
+	if err != nil {
+		return nil, err
+	}
+	return compilePolicy(file, text, parse)
+}
+
+// readPolicy reads a file of bounded size that is not empty.
+func readPolicy(file string) ([]byte, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, fmt.Errorf("read policy: %w", err)
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, policy.MaxSize+1))
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("read policy: %w", err)
+	case len(text) == 0:
+		return nil, fmt.Errorf("read policy: %s is empty: nobody could do anything", file)
+	}
+	return text, nil
+}
+
+func compilePolicy(file string, text []byte, parse func(string, []byte) (*policy.File, error)) (*policy.Policy, error) {
+	f, err := parse(file, text)
+	if err != nil {
+		return nil, fmt.Errorf("read policy:\n%w", err)
+	}
+	p, err := policy.Compile(f)
+	if err != nil {
+		return nil, err
+	}
+	var errs []error
+	for _, failure := range p.Test() {
+		errs = append(errs, failure)
+	}
+	if errs != nil {
+		return nil, fmt.Errorf("an assertion of the policy does not hold:\n%w", errors.Join(errs...))
+	}
+	return p, nil
+}
+
+// MakePolicy writes the policy that a data folder begins with, if it has none.
+func MakePolicy(data string) (made bool, err error) {
+	file := PolicyFile(data)
+	if _, err := os.Lstat(file); !errors.Is(err, fs.ErrNotExist) {
+		return false, err
+	}
+	if err := pki.WriteFile(file, []byte(policy.Starter()), 0o600); err != nil {
+		return false, fmt.Errorf("write the first policy: %w", err)
+	}
+	return true, nil
+}
+
+// policyFor makes the policy of a data folder whose store is about to be made. One that has lost its policy later must not
+// open with another.
+func policyFor(cfg Config, log *slog.Logger) error {
+	if cfg.Policy != "" || cfg.ACLFile != "" {
+		return nil
+	}
+	if _, err := os.Stat(cfg.Data); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if _, err := os.Stat(StoreDir(cfg.Data)); !errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	made, err := MakePolicy(cfg.Data)
+	if made {
+		log.Info("policy made: devices have topics of their own, operators everything", "file", PolicyFile(cfg.Data))
+	}
+	return err
+}
+
+// firstPolicy is the policy that a server starts with.
+func firstPolicy(cfg Config, log *slog.Logger) (*policy.Policy, error) {
+	if err := policyFor(cfg, log); err != nil {
+		return nil, err
+	}
+	p, err := LoadPolicy(cfg)
+	if errors.Is(err, fs.ErrNotExist) && cfg.Policy == "" && cfg.ACLFile == "" {
+		return nil, &noPolicy{PolicyFile(cfg.Data)}
+	}
+	return p, err
+}
+
+// noPolicy is the error of a data folder that has lost its policy.
+type noPolicy struct{ file string }
+
+func (e *noPolicy) Error() string {
+	return "read policy: " + e.file + " is missing: who may do what is not known"
+}
+
+// Hint tells how to get one.
+func (e *noPolicy) Hint() string {
+	return "restore it from a backup, or begin anew: sealmq acl starter >" + e.file
+}
+
+// permissions give principals what the policy in force says of them.
+type permissions struct {
+	live   *policy.Live
+	groups func(*auth.Principal) []string // of a device; nil: those of the principal
+	log    *slog.Logger
+
+	trouble atomic.Pointer[string] // why the policy was not replaced
+	due     chan struct{}          // groups have changed
+	denials chan broker.Denial
+}
+
+// maxDenied is how many denials wait to be explained.
+const maxDenied = 256
+
+func newPermissions(p *policy.Policy, groups func(*auth.Principal) []string, log *slog.Logger) *permissions {
+	return &permissions{
+		live: policy.NewLive(p), groups: groups, log: log, due: make(chan struct{}, 1), denials: make(chan broker.Denial, maxDenied),
+	}
+}
+
+// groups are those that the registry has of a device, nil of anybody else.
+func (s *Server) groups(p *auth.Principal) []string {
+	f := s.fleet.Load()
+	if f == nil || p.Method != "certificate" {
+		return nil
+	}
+	groups, _ := f.registry.Groups(registry.ID(pki.Kind(p.Kind), p.Name))
+	return groups
+}
+
+// authorize answers the broker. An authenticator's own policy stands: that of a device in quarantine, of a client that is to
+// enrol, or of an embedding program.
+func (a *permissions) authorize(clientID string, peer *auth.Peer, p *auth.Principal) (auth.Policy, error) {
+	before, ours := p.Policy.(*policy.Permissions)
+	if p.Policy != nil && !ours {
+		return p.Policy, nil
+	}
+	var id policy.Identity
+	switch {
+	case peer != nil:
+		id = policy.Identify(p, peer, clientID, p.Claims)
+	case ours:
+		id = *before.Identity()
+		id.Groups, id.Claims = p.Groups, p.Claims
+	default: // of a session in the store
+		id = policy.Identify(p, &auth.Peer{}, clientID, p.Claims)
+	}
+	if g := a.groups(p); g != nil {
+		id.Groups = g
+	}
+	if ours && peer == nil && same(&id, before.Identity()) {
+		if err := admit(before, clientID); err != nil {
+			return nil, err
+		}
+		return before, nil
+	}
+	perms := a.live.For(id)
+	if err := admit(perms, clientID); err != nil {
+		return nil, err
+	}
+	if bad := perms.Unusable(); peer != nil && len(bad) > 0 {
+		a.log.Warn("rules with these placeholders allow this client nothing: its name cannot stand in a topic",
+			"client", clientID, "name", p.Name, "placeholders", bad)
+	}
+	return perms, nil
+}
+
+// same reports whether the parts of an identity that may change have not.
+func same(a, b *policy.Identity) bool {
+	return slices.Equal(a.Groups, b.Groups) && sameClaims(a.Claims, b.Claims)
+}
+
+func sameClaims(a, b map[string][]string) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for k, v := range a {
+		if !slices.Equal(v, b[k]) {
+			return false
+		}
+	}
+	return true
+}
+
+// admit lets a client have its identifier, which is certain by now unless it is empty.
+func admit(p *policy.Permissions, clientID string) error {
+	if clientID == "" {
+		return nil
+	}
+	return p.Admit()
+}
+
+// note takes a denial of the broker, which holds locks.
+func (a *permissions) note(d broker.Denial) {
+	select {
+	case a.denials <- d:
+	default: // the log tells of others
+	}
+}
+
+// withdrawn tells of subscriptions that a session has lost.
+func (a *permissions) withdrawn(clientID string, p *auth.Principal, filters []string) {
+	a.log.Warn("subscriptions withdrawn: the policy does not allow them any more", "client", clientID, "name", p.Name,
+		"filters", filters[:min(len(filters), 20)], "count", len(filters))
+}
+
+// load reads the policy of a configuration that is to replace the one in force. What is wrong with it stays in trouble until
+// one is right.
+func (a *permissions) load(cfg Config) (*policy.Policy, error) {
+	p, err := LoadPolicy(cfg)
+	if err != nil {
+		text := "the policy in force is an older one, since its file cannot be used: " + err.Error()
+		a.trouble.Store(&text)
+		return nil, err
+	}
+	return p, nil
+}
+
+// swap puts a policy in force for everybody. What has changed by it is logged.
+func (a *permissions) swap(p *policy.Policy, b *broker.Broker) {
+	a.trouble.Store(nil)
+	a.live.Swap(p)
+	b.Reauthorize()
+}
+
+// changed looks at a change in the registry: of groups, perhaps.
+func (a *permissions) changed(e registry.Event) {
+	switch e.What {
+	case "add", "update", "import", "purge":
+		wake(a.due)
+	}
+}
+
+// run has sessions follow their groups, and explains denials, until the server ends.
+func (a *permissions) run(stop context.Context, b *broker.Broker) {
+	told := make(map[string]*denied)
+	for {
+		select {
+		case <-stop.Done():
+			return
+		case <-a.due:
+			b.Reauthorize()
+		case d := <-a.denials:
+			a.explain(d, told)
+		}
+	}
+}
+
+// denied is what the log was told of a client's denials.
+type denied struct {
+	last    time.Time
+	omitted uint64
+}
+
+// Bounds of the lines about denials: one for a client in that time, and how many clients are remembered.
+const (
+	deniedEvery   = 10 * time.Second
+	deniedClients = 4096
+)
+
+// explain says why something was denied, and what would allow it.
+func (a *permissions) explain(d broker.Denial, told map[string]*denied) {
+	r := policy.Request{Action: d.Action, Topic: d.Topic, QoS: d.QoS, Retain: d.Retain, Size: d.Size}
+	e := policy.Explanation{Request: r, Reason: "its policy is not that of the file: it is in quarantine, or is to enrol first"}
+	if perms, ok := d.Principal.Policy.(*policy.Permissions); ok {
+		e = perms.Explain(r)
+		if e.Allowed { // the policy has changed meanwhile, or a rate was exceeded, or an embedding program refuses
+			e.Allowed, e.Fix = false, ""
+			if d.Limited {
+				e.Reason = "too many publications: " + e.Reason
+			}
+		}
+	}
+	now := time.Now()
+	t := told[d.ClientID]
+	switch {
+	case t == nil:
+		if len(told) >= deniedClients {
+			clear(told)
+		}
+		t = &denied{}
+		told[d.ClientID] = t
+	case now.Sub(t.last) < deniedEvery:
+		t.omitted += 1 + d.Untold
+		return
+	}
+	attrs := []any{"client", d.ClientID, "name", d.Principal.Name, "action", d.Action.String(), "topic", d.Topic, "reason", e.Reason}
+	if e.Fix != "" {
+		attrs = append(attrs, "hint", e.Fix)
+	}
+	if n := t.omitted + d.Untold; n > 0 {
+		attrs = append(attrs, "not_logged_before", n)
+	}
+	t.last, t.omitted = now, 0
+	a.log.Warn("not allowed", attrs...)
+}
