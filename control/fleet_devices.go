@@ -17,7 +17,7 @@ import (
 const operatorPrefix = "operator/"
 
 // batch is how many devices are changed before the next progress is told.
-const batch = 250
+const batch = 1000
 
 // devices adds the paths about devices and operators.
 func (p *routes) devices(f *Fleet) {

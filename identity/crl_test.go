@@ -2,6 +2,7 @@ package identity
 
 import (
 	"bytes"
+	"context"
 	"crypto/x509"
 	"encoding/json"
 	"errors"
@@ -10,6 +11,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -111,6 +113,27 @@ func TestCRLOfMany(t *testing.T) {
 	if took, signed := b.revokeAll(ids); signed > 10 {
 		t.Errorf("%d lists, the last after %v", signed, took)
 	}
+}
+
+// While something is revoked all the time, lists are signed all the same.
+func TestCRLOfATrickle(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, Config{})
+	b.device("one")
+	b.run()
+	until(t, "there is a list", func() bool { return len(b.lists.all()) > 0 })
+	ctx, cancel := context.WithCancel(b.ctx)
+	var trickle sync.WaitGroup
+	trickle.Go(func() {
+		for ctx.Err() == nil {
+			b.lists.changed()
+			time.Sleep(time.Millisecond)
+		}
+	})
+	b.do(b.reg.Revoke(b.ctx, pki.KeyCompromise, "one"))
+	until(t, "it is listed", func() bool { return len(b.listed()) == 1 })
+	cancel()
+	trickle.Wait()
 }
 
 // How long it takes after the revocation of ten thousand until the list has them.

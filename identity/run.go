@@ -16,7 +16,8 @@ import (
 const (
 	maxReplaced = 4096 // certificates that wait to be superseded; for more, Run looks itself
 	batch       = 500  // of them with one wait for the disk
-	gather      = 200 * time.Millisecond
+	gather      = 200 * time.Millisecond // without another revocation, until lists are signed
+	gatherMost  = time.Second            // after the first
 	pace        = 10 * time.Second // between looks at what is due
 	sweepPace   = 10 * time.Minute
 	warnPace    = 24 * time.Hour
@@ -47,16 +48,34 @@ func (s *Service) Run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-s.lists.wake:
-			select { // more of them come together
-			case <-ctx.Done():
+			if !s.gather(ctx) {
 				return
-			case <-time.After(gather):
 			}
 			s.refresh()
 		case r := <-s.replaced:
 			s.supersede(ctx, r)
 		case <-tick.C:
 			s.due(ctx)
+		}
+	}
+}
+
+// gather waits until nothing more is revoked for a moment, or for as long as a list may be late: a list of all costs what
+// one of a few does, and those who end many connections need the processor first. It reports false if ctx has ended.
+func (s *Service) gather(ctx context.Context) bool {
+	for until := time.Now().Add(gatherMost); ; {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(gather):
+		}
+		select {
+		case <-s.lists.wake:
+		default:
+			return true
+		}
+		if !time.Now().Before(until) {
+			return true
 		}
 	}
 }

@@ -53,7 +53,7 @@ type action struct {
 var errSame = errors.New("nothing changes")
 
 // batchMost is how many devices are changed with one wait for the disk.
-const batchMost = 500
+const batchMost = 1000
 
 // edit is the change of one device.
 type edit struct {
@@ -103,21 +103,24 @@ func (r *Registry) changePart(ctx context.Context, act action, ids []string, f f
 		edits = append(edits, ed)
 	}
 	r.submit(edits)
+	// All are in force before anybody is told of one: whoever looks at all devices then sees them together.
+	results := make([]error, len(edits))
 	for i := range edits {
 		ed := &edits[i]
-		err := <-ed.done
-		if err != nil {
+		if results[i] = <-ed.done; results[i] != nil {
 			r.seen.settle(ed.old, false)
-			fail(ed.e.id, err)
-		} else {
-			r.seen.settle(ed.old, ed.e.gone || ed.e.purged)
-			if ed.e.gone {
-				r.index.remove(ed.old)
-			} else {
-				r.index.add(ed.e)
-			}
+			fail(ed.e.id, results[i])
+			continue
 		}
-		r.tell(ctx, act, ed, err)
+		r.seen.settle(ed.old, ed.e.gone || ed.e.purged)
+		if ed.e.gone {
+			r.index.remove(ed.old)
+		} else {
+			r.index.add(ed.e)
+		}
+	}
+	for i := range edits {
+		r.tell(ctx, act, &edits[i], results[i])
 	}
 	return errs
 }

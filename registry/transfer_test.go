@@ -163,7 +163,7 @@ func TestImportMany(t *testing.T) {
 	if n, err := b.Import(b.ctx, in(0, 10_000), o); n != 10_000 || err != nil {
 		t.Fatalf("%d, %v", n, err)
 	}
-	if len(calls) != 21 || calls[0] != 0 || calls[1] != 500 || calls[20] != 10_000 {
+	if len(calls) != 11 || calls[0] != 0 || calls[1] != batchMost || calls[10] != 10_000 {
 		t.Errorf("%v", calls)
 	}
 	ids, _ := b.IDs(Query{Group: "g3"})
