@@ -49,6 +49,7 @@ const (
 	CauseTooLong     Cause = "handshake_too_long" // over 32 KiB
 	CauseClosed      Cause = "closed"             // closed on this side
 	CauseOther       Cause = "other"
+	CauseProxy       Cause = "proxy" // a load balancer sent no header of the PROXY protocol, or a broken one
 
 	// After the handshake.
 	CauseRecordTooBig Cause = "record_too_big" // reset when the first large record came

@@ -73,6 +73,9 @@ func (c *conn) finish() {
 	}
 	c.mu.Unlock()
 	c.io.kill()
+	if c.pass != nil {
+		c.pass.Leave()
+	}
 	c.g.closed()
 }
 

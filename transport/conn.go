@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -29,13 +30,17 @@ type conn struct {
 	was *tap       // what it saw, until the first byte after the handshake
 	ws  *webSocket // not nil: the stream is carried in frames
 
-	in     []byte // read from the kernel, not yet taken by tls
-	frames framer // where records begin and end in what tls took
-	cap    uint16 // largest record payload the peer takes
-	eof    bool   // the peer has shut its side
-	begun  bool   // plain: the first bytes have been looked at
-	shaken bool   // the handshake is over
-	live   bool   // reads come from in and never block
+	pass Pass            // nil: there is no door
+	from *netip.AddrPort // of the peer, if a load balancer said it; under mu
+
+	in      []byte // read from the kernel, not yet taken by tls
+	frames  framer // where records begin and end in what tls took
+	cap     uint16 // largest record payload the peer takes
+	eof     bool   // the peer has shut its side
+	begun   bool   // plain: the first bytes have been looked at
+	shaken  bool   // the handshake is over
+	entered bool   // and the door has agreed
+	live    bool   // reads come from in and never block
 
 	closing atomic.Uint32 // open, lingering or closed; set under mu
 	large   atomic.Uint32 // noLarge, sentLarge or tookLarge
@@ -166,6 +171,9 @@ func (c *conn) Peer() Peer {
 func (c *conn) remote() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.from != nil {
+		return c.from.String()
+	}
 	if c.nc != nil {
 		return c.nc.RemoteAddr().String()
 	}
@@ -440,6 +448,9 @@ func (s *sock) SetWriteDeadline(time.Time) error { return nil }
 
 func (c *conn) Run(h Handler) {
 	if c.begin(h) {
+		if c.pass != nil {
+			c.pass.Connected()
+		}
 		c.io.run()
 	}
 }

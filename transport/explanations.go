@@ -348,6 +348,13 @@ var explanations = []explanation{
 		"Node.js `UNABLE_TO_VERIFY_LEAF_SIGNATURE` and others",
 	},
 	{
+		50, CauseProxy,
+		"a load balancer did not begin its connection with a header of the PROXY protocol",
+		"have the load balancer send it (HAProxy: send-proxy-v2, nginx: proxy_protocol on), or take its address out of gate.proxies",
+		"The connection came from an address in `proxies` of the table `[gate]`. Connections from there must tell first where they come from.",
+		"nothing but the end of the connection",
+	},
+	{
 		51, CauseMQTTOnWebSocket,
 		"MQTT without WebSocket on a WebSocket port",
 		"connect with wss:// or ws://, or to a listener without websocket",

@@ -16,10 +16,20 @@ import (
 )
 
 func (c *conn) Handshake(ctx context.Context) error {
-	if c.tls != nil && !c.shaken {
-		if err := c.shake(ctx); err != nil {
+	if !c.entered {
+		until := time.Now().Add(c.g.cfg.HandshakeTimeout)
+		if err := c.announce(ctx, until); err != nil {
 			return err
 		}
+		if c.tls != nil {
+			if err := c.shake(ctx, until); err != nil {
+				return err
+			}
+		}
+		if err := c.handshaken(); err != nil {
+			return err
+		}
+		c.entered = true
 	}
 	if c.g.cfg.WebSocket && c.ws == nil {
 		return c.upgrade(ctx)
@@ -28,7 +38,7 @@ func (c *conn) Handshake(ctx context.Context) error {
 }
 
 // shake runs the TLS handshake.
-func (c *conn) shake(ctx context.Context) error {
+func (c *conn) shake(ctx context.Context, until time.Time) error {
 	if err := ctx.Err(); err != nil {
 		c.Close(false)
 		e := c.failure(err)
@@ -37,7 +47,7 @@ func (c *conn) shake(ctx context.Context) error {
 	}
 	c.mu.Lock()
 	if c.closing.Load() == open {
-		c.nc.SetDeadline(time.Now().Add(c.g.cfg.HandshakeTimeout))
+		c.nc.SetDeadline(until)
 	}
 	c.mu.Unlock()
 	stop := context.AfterFunc(ctx, func() { c.Close(false) })

@@ -13,6 +13,7 @@ import (
 // listener accepts TCP connections.
 type listener struct {
 	g       *group
+	door    Door // may be nil
 	ln      net.Listener
 	log     *slog.Logger
 	newLink func(*conn) link
@@ -25,6 +26,11 @@ type listener struct {
 
 // Listen opens a listener. certs may be nil if cfg.Plain; log may be nil.
 func Listen(cfg Config, certs Certificates, log *slog.Logger) (Listener, error) {
+	return ListenBehind(nil, cfg, certs, log)
+}
+
+// ListenBehind is Listen for connections that a door lets in; nil lets in all.
+func ListenBehind(door Door, cfg Config, certs Certificates, log *slog.Logger) (Listener, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("listener %q: %w", cfg.Name, err)
 	}
@@ -56,7 +62,7 @@ func Listen(cfg Config, certs Certificates, log *slog.Logger) (Listener, error) 
 	if err != nil {
 		return nil, fmt.Errorf("listener %q: %w", cfg.Name, err)
 	}
-	l := &listener{g: g, ln: ln, log: log.With("listener", cfg.Name), done: make(chan struct{})}
+	l := &listener{g: g, door: door, ln: ln, log: log.With("listener", cfg.Name), done: make(chan struct{})}
 	l.newLink, l.stop = newLinkFor(g)
 	l.reserve.open()
 	return l, nil
@@ -108,12 +114,21 @@ func (l *listener) Accept() (Conn, error) {
 			pause = min(2*pause, time.Second)
 			continue
 		}
+		pass, ok := l.admit(nc)
+		if !ok {
+			continue
+		}
 		if !l.g.enter() {
 			nc.Close()
+			if pass != nil {
+				pass.Leave()
+			}
 			l.refuse("max_connections reached")
 			continue
 		}
-		return newConn(l.g, nc, l.newLink), nil
+		c := newConn(l.g, nc, l.newLink)
+		c.pass = pass
+		return c, nil
 	}
 }
 

@@ -46,7 +46,8 @@ type Conn interface {
 	// Handshake runs the TLS handshake, and the upgrade on a WebSocket listener;
 	// on a plain connection it does nothing. It blocks until done, until ctx ends,
 	// or until Config.HandshakeTimeout, for the upgrade Config.ConnectTimeout. An
-	// error is a *HandshakeError, and the connection has then been closed.
+	// error is a *HandshakeError or ErrRefused, and the connection has then been
+	// closed.
 	Handshake(ctx context.Context) error
 
 	// Read and SetReadDeadline block in the usual way and may be used between
@@ -120,7 +121,7 @@ type Certificates interface {
 
 // Peer describes the other side of a connection.
 type Peer struct {
-	Addr      string // network address, host:port
+	Addr      string // network address, host:port; with a load balancer, the one that it tells
 	Listener  string // Config.Name
 	Transport string // "tls", "tcp", "wss" or "ws"
 	Secure    bool   // encrypted
