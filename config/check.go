@@ -28,6 +28,7 @@ func (c Config) problems(doc *bind.Document, read bind.Problems) bind.Problems {
 	}
 	p.in("acme").join(c.ACME.Validate())
 	p.in("gate").join(c.Gate.Validate())
+	p.in("auth").auth(c)
 	if a := c.CA.PublishAddress; a != "" {
 		if _, _, err := net.SplitHostPort(a); err != nil {
 			p.in("ca").add("publish_address", "%q is not host:port", a)
@@ -55,6 +56,7 @@ func (p *place) listener(l Listener, before []Listener) {
 			p.add("address", "%q is not a port: 0 to 65535", port)
 		}
 	}
+	p.chain(l)
 	for _, o := range before {
 		if l.Name == o.Name {
 			p.add("name", "%q is the name of two listeners", l.Name)
@@ -89,7 +91,7 @@ func (p *place) listener(l Listener, before []Listener) {
 		}{
 			{"certificate", l.Certificate != ""}, {"key", l.Key != ""}, {"more_certificates", len(l.MoreCertificates) > 0},
 			{"more_keys", len(l.MoreKeys) > 0}, {"acme", l.ACME}, {"client_ca", l.ClientCA != ""}, {"own_clients", l.OwnClients},
-			{"client_crl", len(l.ClientCRL) > 0}, {"enroll", l.Enroll},
+			{"client_crl", len(l.ClientCRL) > 0}, {"enroll", l.Enroll}, {"identity", l.Identity != ""}, {"bind_client_id", l.BindClientID != "identity"},
 		} {
 			if o.set {
 				p.add(o.key, "has no effect without TLS")
@@ -121,12 +123,15 @@ func (p *place) listener(l Listener, before []Listener) {
 		if l.ClientCA != "" {
 			p.add("client_ca", "a listener for enrolment is for devices of the server's own CA, and of their makers")
 		}
-		if l.Anonymous {
+		if l.Anonymous && len(l.Auth) == 0 {
 			p.add("anonymous", "a listener for enrolment gives nothing else")
+		}
+		if len(l.Auth) > 0 {
+			p.add("auth", "a listener for enrolment gives nothing else, to clients with any certificate, or none")
 		}
 		return
 	}
-	if l.Anonymous && l.ClientCertificates == transport.Required && !l.Enroll {
+	if l.Anonymous && len(l.Auth) == 0 && l.ClientCertificates == transport.Required {
 		p.add("anonymous", "has no effect while client_certificates is required; say optional or none")
 	}
 	if l.ClientCA != "" && l.ClientCertificates == transport.None {
@@ -164,7 +169,7 @@ func (c Config) Warnings() []string {
 			warn("no TLS: whoever reaches it may publish and subscribe, and everything can be read on the way")
 		case l.Anonymous:
 			warn("anonymous: whoever reaches it may publish and subscribe")
-		case l.ClientCertificates == transport.None:
+		case l.ClientCertificates == transport.None && slices.Equal(l.Chain(), []string{"certificate"}):
 			warn("client_certificates is none and anonymous is not set: no client can prove who it is, and none gets in")
 		}
 		if l.WebSocket && slices.Contains(l.WebSocketOrigins, "*") {

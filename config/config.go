@@ -14,6 +14,11 @@ import (
 	"net"
 	"slices"
 
+	"github.com/sealmq/sealmq/auth"
+	"github.com/sealmq/sealmq/auth/callout"
+	"github.com/sealmq/sealmq/auth/jwt"
+	"github.com/sealmq/sealmq/auth/ldap"
+	"github.com/sealmq/sealmq/auth/password"
 	"github.com/sealmq/sealmq/broker"
 	"github.com/sealmq/sealmq/certs/acme"
 	"github.com/sealmq/sealmq/config/internal/bind"
@@ -68,6 +73,9 @@ type Config struct {
 	// Gate bounds what strangers may ask of the server, before anything of theirs is read.
 	Gate gate.Config `toml:"gate"`
 
+	// Auth is what the ways need that listeners name in `auth`.
+	Auth Auth `toml:"auth"`
+
 	// Broker has its keys at the top of the file and in the table [limits].
 	Broker broker.Config `toml:",inline"`
 
@@ -86,6 +94,24 @@ type Log struct {
 
 	// Format is text (key=value pairs) or json, a line each.
 	Format string `toml:"format" default:"text" enum:"text|json"`
+}
+
+// Auth are the ways in which clients may prove who they are. Which of them a listener takes is in its own `auth`.
+type Auth struct {
+	// Password is for password and scram.
+	Password password.Config `toml:"password"`
+
+	// JWT is for tokens.
+	JWT jwt.Config `toml:"jwt"`
+
+	// HTTP is for a web service that decides.
+	HTTP callout.Config `toml:"http"`
+
+	// LDAP is for a directory.
+	LDAP ldap.Config `toml:"ldap"`
+
+	// Backoff slows down guessing, on all listeners together.
+	Backoff auth.BackoffConfig `toml:"backoff"`
 }
 
 // CA says how the server's own CA is reached.
@@ -139,14 +165,43 @@ type Listener struct {
 	// token, and those whose certificate has expired, for `renewal_grace`.
 	Enroll bool `toml:"enroll"`
 
-	// Anonymous lets in clients that prove no identity. A listener with `tls = false` must set it, because without TLS
-	// no credentials are taken; with TLS it needs `client_certificates` to be optional or none.
+	// Auth are the ways in which clients may prove who they are, in the order in which they are asked: certificate, password,
+	// scram, jwt, http, ldap, and last anonymous. Each but the first and the last needs its table, as [auth.password]. Empty:
+	// certificate.
+	Auth []string `toml:"auth"`
+
+	// Anonymous lets in clients that prove no identity, after all of `auth`; it is the same as anonymous there. A listener with
+	// `tls = false` must set it, because without TLS no credentials are taken; with TLS it needs `client_certificates` to be
+	// optional or none.
 	Anonymous bool `toml:"anonymous"`
+
+	// Identity is what names a client with a certificate of `client_ca`: uri, dns, cn, subject, or a text with these, o, ou, uid
+	// or serial_number in ${}, such as ${ou}.${cn}. Each has to be there once. Empty: the URI urn:mqtts:…:device:ID, or cn.
+	Identity string `toml:"identity"`
+
+	// BindClientID is what the client identifier of a client with a certificate of `client_ca` has to be, or to begin with
+	// before a slash: its identity, or its cn, dns or uri. With none it may be any.
+	BindClientID string `toml:"bind_client_id" default:"identity" enum:"identity|cn|dns|uri|none"`
 
 	// Limits are the limits of this listener's clients. What is not set here is taken from the table [limits].
 	Limits broker.Limits `toml:"limits"`
 
 	inherited bool // Limits already holds what [limits] says
+}
+
+// Chain are the ways of authentication of an effective listener, in their order.
+func (l *Listener) Chain() []string {
+	if len(l.Auth) > 0 {
+		return l.Auth
+	}
+	var chain []string
+	if !l.Plain {
+		chain = append(chain, "certificate")
+	}
+	if l.Anonymous {
+		chain = append(chain, "anonymous")
+	}
+	return chain
 }
 
 // Default returns the configuration of an empty file.
@@ -174,6 +229,12 @@ func (c Config) Effective() Config {
 		}
 		if l.Plain && l.ClientCertificates == transport.Required {
 			l.ClientCertificates = transport.None
+		}
+		switch named := slices.Contains(l.Auth, "anonymous"); {
+		case named:
+			l.Anonymous = true
+		case l.Anonymous && len(l.Auth) > 0:
+			l.Auth = append(slices.Clone(l.Auth), "anonymous")
 		}
 		bind.Fill(l)
 		if l.Name == "" {

@@ -65,6 +65,26 @@ func TestDefault(t *testing.T) {
 	}
 }
 
+// The two ways to let anonymous clients in are one, and without `auth` a listener asks for certificates.
+func TestChain(t *testing.T) {
+	for _, test := range []struct {
+		l    Listener
+		want string
+	}{
+		{Listener{}, "certificate"},
+		{Listener{Anonymous: true, Config: transport.Config{ClientCertificates: transport.Optional}}, "certificate anonymous"},
+		{Listener{Anonymous: true, Config: transport.Config{Plain: true}}, "anonymous"},
+		{Listener{Auth: []string{"password"}}, "password"},
+		{Listener{Auth: []string{"password"}, Anonymous: true}, "password anonymous"},
+		{Listener{Auth: []string{"password", "anonymous"}}, "password anonymous"},
+	} {
+		l := Config{Listeners: []Listener{test.l}}.Effective().Listeners[0]
+		if got := strings.Join(l.Chain(), " "); got != test.want || l.Anonymous != strings.HasSuffix(got, "anonymous") {
+			t.Errorf("%+v: %s, anonymous %v; want %s", test.l, got, l.Anonymous, test.want)
+		}
+	}
+}
+
 // What a program leaves zero in a listener's limits comes from the general ones.
 func TestInheritance(t *testing.T) {
 	c := Config{

@@ -60,6 +60,9 @@ var hints = map[string]string{
 	"tls_versions":                 "TLS 1.2 and 1.3 are always on, and nothing older",
 	"ciphers":                      "the cipher suites are fixed to those without known weakness",
 	"log_type":                     "here it is level, in [log]",
+	"password_file":                "here it is file, in [auth.password], and auth = [\"certificate\", \"password\"] in [[listener]]",
+	"use_identity_as_username":     "here it is identity = \"cn\", in [[listener]]",
+	"use_subject_as_username":      "here it is identity = \"subject\", in [[listener]]",
 }
 
 // mosquitto finds lines that no TOML file has: a key, blanks, and no equals sign.
@@ -82,7 +85,11 @@ func parse(name string, data []byte) (Config, *bind.Document, bind.Problems) {
 		Hints: hints,
 	})...)
 	if dir := filepath.Dir(name); dir != "." {
-		base(dir, &c.Data, &c.Policy, &c.ACLFile, &c.CA.PassphraseFile, &c.ACME.CAFile, &c.ACME.EABKeyFile)
+		base(dir, &c.Data, &c.Policy, &c.ACLFile, &c.CA.PassphraseFile, &c.ACME.CAFile, &c.ACME.EABKeyFile,
+			&c.Auth.Password.File, &c.Auth.JWT.CAFile, &c.Auth.HTTP.CAFile, &c.Auth.HTTP.TokenFile, &c.Auth.LDAP.CAFile, &c.Auth.LDAP.PasswordFile)
+		for i := range c.Auth.JWT.Keys {
+			base(dir, &c.Auth.JWT.Keys[i])
+		}
 		for i := range c.Listeners {
 			l := &c.Listeners[i]
 			base(dir, &l.Certificate, &l.Key, &l.ClientCA)
@@ -113,6 +120,7 @@ func base(dir string, paths ...*string) {
 // files checks that the certificate files can be used, just as the server will when it starts.
 func (c Config) files(doc *bind.Document) bind.Problems {
 	p := top(doc)
+	p.in("auth").authFiles(c)
 	for i, l := range c.Listeners {
 		q := p.element("listener", i, l.Name)
 		cert, key := q.readable("certificate", l.Certificate), q.readable("key", l.Key)

@@ -46,10 +46,12 @@ type Config struct {
 	// AtOnce is how many requests are under way at the same time. More clients wait.
 	AtOnce int `toml:"requests_at_once" default:"32" min:"1" max:"1000"`
 
-	// KeepAllowed is how long the service is not asked again about a client that it allowed; KeepDenied, about one that it
-	// denied or ignored. Any change of user name, password, client identifier, address or certificate is another client.
+	// KeepAllowed is how long the service is not asked again about a client that it allowed. Any change of user name,
+	// password, client identifier, address or certificate is another client.
 	KeepAllowed time.Duration `toml:"keep_allowed" default:"30s" min:"0s" max:"24h" none:"-1"`
-	KeepDenied  time.Duration `toml:"keep_denied" default:"5s" min:"0s" max:"24h" none:"-1"`
+
+	// KeepDenied is how long the service is not asked again about a client that it denied or ignored.
+	KeepDenied time.Duration `toml:"keep_denied" default:"5s" min:"0s" max:"24h" none:"-1"`
 
 	// Private allows a service at a private address, or on this machine. Without it none is asked, whatever its name says.
 	Private bool `toml:"allow_private"`

@@ -24,13 +24,16 @@ type Config struct {
 	// or ${user}@example.org for Active Directory. Empty: users are searched for.
 	UserDN string `toml:"user_dn"`
 
-	// BindDN is the account that searches, with the password in the first line of PasswordFile, which must be readable by its
-	// owner alone. Empty: the search is anonymous; with user_dn, the client's own.
-	BindDN       string `toml:"bind_dn"`
+	// BindDN is the account that searches. Empty: the search is anonymous; with user_dn, the client's own.
+	BindDN string `toml:"bind_dn"`
+
+	// PasswordFile is a file, readable by its owner alone, whose first line is the password of bind_dn.
 	PasswordFile string `toml:"password_file"`
 
-	// Base is where users are searched, and Filter which entry is the one: exactly one must be.
-	Base   string `toml:"search_base"`
+	// Base is where users are searched.
+	Base string `toml:"search_base"`
+
+	// Filter finds a user there: exactly one entry has to be it.
 	Filter string `toml:"search_filter" default:"(uid=${user})"`
 
 	// NameAttribute is the attribute of the user's entry that becomes the principal's name, so that ALICE and alice are one.
@@ -40,11 +43,14 @@ type Config struct {
 	// group.
 	GroupAttribute string `toml:"group_attribute" default:"memberOf"`
 
-	// GroupBase is where groups are searched, beside those of group_attribute; GroupFilter finds those of ${user} or ${dn}, and
-	// GroupName is the attribute with their names. Empty: no search.
-	GroupBase   string `toml:"group_base"`
+	// GroupBase is where groups are searched, beside those of group_attribute. Empty: they are not.
+	GroupBase string `toml:"group_base"`
+
+	// GroupFilter finds those of ${user} or ${dn} there.
 	GroupFilter string `toml:"group_filter" default:"(member=${dn})"`
-	GroupName   string `toml:"group_name" default:"cn"`
+
+	// GroupName is the attribute with a group's name.
+	GroupName string `toml:"group_name" default:"cn"`
 
 	// Timeout is how long all that is asked about one client may take. After it the client is told that authentication is not
 	// available.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -46,7 +47,9 @@ func (p *printer) table(v reflect.Value, path []string) {
 		below := append(path[:len(path):len(path)], f.Key)
 		switch f.Shape() {
 		case Table:
-			p.printf("\n[%s]\n", dot(below))
+			if slices.ContainsFunc(Fields(f.Type), func(f Field) bool { s := f.Shape(); return s == Scalar || s == List }) {
+				p.printf("\n[%s]\n", dot(below))
+			}
 			p.table(v.FieldByIndex(f.Index), below)
 		case Tables:
 			list := v.FieldByIndex(f.Index)

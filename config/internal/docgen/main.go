@@ -38,7 +38,8 @@ func main() {
 // generate returns the files' contents by their path in the module.
 func generate(root string) (map[string]string, error) {
 	d := docs{}
-	for _, dir := range []string{"config", "broker", "store/disk", "transport", "identity", "enroll", "certs/acme", "gate"} {
+	for _, dir := range []string{"config", "broker", "store/disk", "transport", "identity", "enroll", "certs/acme", "gate",
+		"auth", "auth/password", "auth/jwt", "auth/callout", "auth/ldap"} {
 		if err := d.read(filepath.Join(root, dir), path.Base(dir)); err != nil {
 			return nil, err
 		}
@@ -203,6 +204,9 @@ func page(tables []table) string {
 			fmt.Fprintf(&b, "The keys are those of `%s`.\n", same)
 			continue
 		}
+		if len(t.keys) == 0 { // only tables below it
+			continue
+		}
 		b.WriteString("| Key | Default | Limits | Meaning |\n|---|---|---|---|\n")
 		for _, k := range t.keys {
 			fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", k.Key, k.deflt(), k.limits(), strings.ReplaceAll(k.text, "|", `\|`))
@@ -216,6 +220,9 @@ func example(tables []table) string {
 	var b strings.Builder
 	b.WriteString(exampleHead)
 	for _, t := range tables {
+		if len(t.keys) == 0 { // only tables below it
+			continue
+		}
 		if len(t.path) > 0 {
 			b.WriteByte('\n')
 			wrap(&b, t.text)

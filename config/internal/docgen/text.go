@@ -36,7 +36,7 @@ sealmq check sealmq.toml          # what is wrong with it, or what it amounts to
 SIGHUP reads the file and all certificates again (` + "`kill -HUP PID`" + `). Everything is checked before anything changes: if
 anything is wrong, the configuration in force stays, and standard error says why.
 
-- Limits, ` + "`anonymous`" + ` and certificates apply to connections accepted from then on; ` + "`log.level`" + ` applies at once.
+- Limits, ` + "`auth`, `anonymous`" + ` and certificates apply to connections accepted from then on; ` + "`log.level`" + ` applies at once.
 - A listener whose address or other transport settings differ is opened anew; a listener that is gone from the file takes
   no more connections. Connections that exist live on.
 - ` + "`data`, `preauth_memory`, `outbound_memory`, `sys_interval` and `log.format`" + ` need a restart: a file that changes them is refused.
@@ -47,6 +47,7 @@ const pageTail = `
 
 - without TLS and without ` + "`anonymous = true`" + `: credentials never travel in the clear, so nobody could prove anything there;
 - without TLS and with a certificate, key, client CA or ` + "`client_certificates`" + `;
+- with a way in ` + "`auth`" + ` that has no table, is never asked, or needs TLS where there is none;
 - with ` + "`anonymous = true`" + ` while ` + "`client_certificates`" + ` is required;
 - with a certificate but no key, or a key but no certificate, a pair that does not fit together, or a key that others may read;
 - two with one name, or with addresses that cannot be listened on together.
