@@ -14,11 +14,11 @@ import (
 )
 
 const (
-	maxReplaced = 4096 // certificates that wait to be superseded; for more, Run looks itself
-	batch       = 500  // of them with one wait for the disk
+	maxReplaced = 4096                   // certificates that wait to be superseded; for more, Run looks itself
+	batch       = 500                    // of them with one wait for the disk
 	gather      = 200 * time.Millisecond // without another revocation, until lists are signed
 	gatherMost  = time.Second            // after the first
-	pace        = 10 * time.Second // between looks at what is due
+	pace        = 10 * time.Second       // between looks at what is due
 	sweepPace   = 10 * time.Minute
 	warnPace    = 24 * time.Hour
 	// alarm is how long before a CA ends it is a trouble, not a line in the log alone.
