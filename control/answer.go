@@ -46,6 +46,7 @@ func (s *Server) routes(f *Fleet) *http.ServeMux {
 	p.devices(f)
 	p.claims(f)
 	p.ca(f)
+	p.policy(f)
 	p.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		answer(w, r, maxBody, func(*http.Request) (any, error) {
 			if m := p.paths[r.URL.Path]; m != "" {

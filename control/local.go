@@ -10,9 +10,15 @@ import (
 // Local returns a Client that works on a fleet within this process, for commands while no broker runs. Questions to a
 // broker (Health, Stats, Backup, Reload, Kick) are answered with 404. Close ends it, with what is under way; the fleet
 // stays open.
-func Local(f *Fleet) *Client {
+func Local(f *Fleet) *Client { return within(Options{Fleet: f, Log: f.Log}) }
+
+// LocalPolicy is Local for questions about a policy. f may be nil: then no device is known.
+func LocalPolicy(p *Policy, f *Fleet) *Client { return within(Options{Policy: p, Fleet: f}) }
+
+// within answers within this process.
+func within(o Options) *Client {
 	l := &pipeListener{conns: make(chan net.Conn), done: make(chan struct{})}
-	c := &Client{server: start(l, Options{Fleet: f, Log: f.Log}, self)}
+	c := &Client{server: start(l, o, self)}
 	c.http.Transport = &http.Transport{DialContext: l.dial, DisableCompression: true}
 	return c
 }

@@ -50,7 +50,8 @@ type Options struct {
 
 	Failures func(recent int) Failures // of handshakes; nil: not known
 
-	Fleet *Fleet // nil: requests about devices, the CA, claims and certificates are answered with 404
+	Fleet  *Fleet  // nil: requests about devices, the CA, claims and certificates are answered with 404
+	Policy *Policy // nil: and so are those about permissions
 
 	Version string       // of the program
 	Log     *slog.Logger // who changed what; nil: nothing is logged

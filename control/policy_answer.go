@@ -1,0 +1,201 @@
+package control
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/sealmq/sealmq/auth"
+	"github.com/sealmq/sealmq/policy"
+	"github.com/sealmq/sealmq/registry"
+)
+
+// policy adds the paths about permissions.
+func (p *routes) policy(f *Fleet) {
+	a := &policyAnswers{p.s.o.Policy, f.Registry}
+	p.add("POST", "/v1/acl/explain", func(w http.ResponseWriter, r *http.Request) { answer(w, r, maxBody, a.explain) })
+	p.get("/v1/acl/why", a.why)
+}
+
+// policyAnswers answers questions about permissions. Both may be nil.
+type policyAnswers struct {
+	*Policy
+	registry *registry.Registry
+}
+
+// actionWords are the words for actions, of which the first is for a client identifier.
+func actionWords() []string {
+	return []string{"connect", auth.Publish: "publish", auth.Subscribe: "subscribe", auth.Receive: "receive"}
+}
+
+func (a *policyAnswers) explain(r *http.Request) (any, error) {
+	var q ExplainRequest
+	if err := decode(r, &q); err != nil {
+		return nil, err
+	}
+	action := slices.Index(actionWords(), q.Action)
+	switch {
+	case action < int(auth.Publish):
+		return nil, badRequest("explain: %.40q is not publish, subscribe or receive", q.Action)
+	case q.QoS > 2:
+		return nil, badRequest("explain: there is no QoS %d", q.QoS)
+	case q.Size < 0:
+		return nil, badRequest("explain: a size of %d bytes", q.Size)
+	case len(q.Topic) > 65535:
+		return nil, badRequest("explain: a topic of %d bytes", len(q.Topic))
+	case (q.Client == "") == (q.ClientID == ""):
+		return nil, badRequest("explain: one of client and client_id wanted")
+	case a.Policy == nil || a.Live == nil:
+		return nil, &Error{Text: "there is no policy here", Code: CodeUnsupported, Status: http.StatusNotFound}
+	}
+	id, narrower, notes, err := a.identify(&q)
+	if err != nil {
+		return nil, err
+	}
+	request := policy.Request{Action: auth.Action(action), Topic: q.Topic, QoS: q.QoS, Retain: q.Retain, Size: q.Size}
+	e := a.Live.Policy().Explain(*id, request)
+	out := ExplainAnswer{Allowed: e.Allowed, Reason: e.Reason, Fix: e.Fix, Client: describe(id), Notes: notes}
+	if e.Rule != nil {
+		out.Rule = e.Rule.String()
+	}
+	if e.Nearest != nil {
+		out.Nearest = e.Nearest.String()
+	}
+	if narrower != nil {
+		out.Rule, out.Nearest = "", ""
+		narrower.judge(&out, &request)
+	}
+	return out, nil
+}
+
+// narrow is what a client may do that the policy file has no say in: nothing if allows is nil.
+type narrow struct {
+	allows      auth.Policy
+	reason, fix string
+}
+
+func (n *narrow) judge(out *ExplainAnswer, r *policy.Request) {
+	path := r.Topic
+	if rest, ok := strings.CutPrefix(path, "$share/"); ok && r.Action == auth.Subscribe {
+		_, path, _ = strings.Cut(rest, "/")
+	}
+	out.Allowed, out.Reason, out.Fix = n.allows != nil && n.allows.May(r.Action, path, r.QoS, r.Retain), n.reason, n.fix
+	if out.Allowed {
+		out.Fix = ""
+	}
+}
+
+// identify finds out who is asked about.
+func (a *policyAnswers) identify(q *ExplainRequest) (*policy.Identity, *narrow, []string, error) {
+	if q.ClientID != "" {
+		if a.Client == nil {
+			return nil, nil, nil, noBroker()
+		}
+		id, narrower, ok := a.Client(q.ClientID)
+		switch {
+		case !ok:
+			return nil, nil, nil, &Error{Text: fmt.Sprintf("explain: no client %.200q is connected", q.ClientID), Code: CodeNotFound,
+				Advice: "ask about a device or user by its name", Status: http.StatusNotFound}
+		case narrower != nil:
+			return id, &narrow{narrower, "it is in quarantine, or has to enrol first, and the policy file has no say in what it may do",
+				"sealmq device show " + id.Name}, nil, nil
+		}
+		return id, nil, nil, nil
+	}
+	id, err := policy.ParseIdentity(q.Client)
+	if err != nil {
+		return nil, nil, nil, badRequest("explain: %.500s", err)
+	}
+	narrower, notes := a.register(&id)
+	return &id, narrower, notes, nil
+}
+
+// register adds what the registry knows of a device.
+func (a *policyAnswers) register(id *policy.Identity) (*narrow, []string) {
+	if id.Kind != "device" || id.Name == "" {
+		return nil, nil
+	}
+	if a.registry == nil {
+		if id.Groups == nil {
+			return nil, []string{"there is no registry of devices here to take its groups from"}
+		}
+		return nil, nil
+	}
+	groups, state := a.registry.Groups(id.Name)
+	var notes []string
+	switch {
+	case state == "":
+		notes = []string{fmt.Sprintf("no device %.80q is registered", id.Name)}
+	case id.Groups == nil:
+		id.Groups = groups
+	}
+	switch state {
+	case "", registry.Active:
+		return nil, notes
+	case registry.Quarantined:
+		return &narrow{auth.Quarantine(id.Name), fmt.Sprintf("device %.80q is in quarantine: it may use $pki/# and quarantine/%.80s/# alone", id.Name, id.Name),
+			"sealmq device enable " + id.Name}, notes
+	case registry.Revoked:
+		return &narrow{reason: fmt.Sprintf("device %.80q is revoked: it cannot connect", id.Name), fix: "sealmq device purge " + id.Name + ", and add it again"}, notes
+	}
+	return &narrow{reason: fmt.Sprintf("device %.80q is %s: it cannot connect", id.Name, state), fix: "sealmq device enable " + id.Name}, notes
+}
+
+// describe names a client with what a policy could look at.
+func describe(id *policy.Identity) string {
+	var parts []string
+	add := func(what, value string) {
+		if value != "" {
+			parts = append(parts, fmt.Sprintf("%s %.200q", what, value))
+		}
+	}
+	switch {
+	case id.Name == "":
+		parts = append(parts, "an anonymous client")
+	case id.Kind != "":
+		add(id.Kind, id.Name)
+	case id.Method == "certificate":
+		add("device", id.Name)
+	default:
+		add("user", id.Name)
+	}
+	add("client identifier", id.ClientID)
+	if len(id.Groups) > 0 {
+		add("groups", strings.Join(id.Groups, ", "))
+	}
+	add("method", id.Method)
+	add("listener", id.Listener)
+	return strings.Join(parts, ", ")
+}
+
+func (a *policyAnswers) why(r *http.Request) (any, error) {
+	v, err := once(r.URL.RawQuery, "name", "last")
+	if err != nil {
+		return nil, err
+	}
+	n := policy.MaxDenials
+	if text := v["last"]; text != "" {
+		if n, err = strconv.Atoi(text); err != nil || n < 1 {
+			return nil, badRequest("read query: last=%.20q is no number above 0", text)
+		}
+	}
+	switch {
+	case v["name"] == "":
+		return nil, badRequest("read query: name is missing")
+	case a.Policy == nil || a.Denials == nil || a.Live == nil:
+		return nil, noBroker()
+	}
+	now := a.Live.Policy()
+	all := []Denial{}
+	for _, d := range a.Denials.Last(v["name"], min(n, 2*policy.MaxDenials)) {
+		e := d.Explain(now)
+		all = append(all, Denial{
+			Time: d.Request.Time, Times: d.Times, Name: d.Client.Name, ClientID: d.Client.ClientID, Action: actionWords()[d.Request.Action],
+			Topic: d.Request.Topic, QoS: d.Request.QoS, Retain: d.Request.Retain, Size: d.Request.Size, Rule: d.Rule,
+			Allowed: e.Allowed, Reason: e.Reason, Fix: e.Fix,
+		})
+	}
+	return all, nil
+}
