@@ -53,17 +53,24 @@ func (s *Server) Reload(cfg Config) error {
 	if err != nil {
 		return err
 	}
+	ways, err := s.planWays(cfg)
+	if err != nil {
+		return err
+	}
 	if !s.open { // nothing to keep
 		set.Apply()
+		s.authentication.use(ways)
 		s.permissions.swap(rules, s.broker)
 		s.listeners, s.cfg = fresh, cfg
 		return nil
 	}
 	if err := s.swap(fresh); err != nil {
+		ways.close()
 		return err
 	}
 	s.show()
 	set.Apply()
+	s.authentication.use(ways)
 	s.permissions.swap(rules, s.broker)
 	s.cfg = cfg
 	if s.level != nil {

@@ -69,6 +69,9 @@ type Server struct {
 	reviews     *reviews
 	permissions *permissions
 
+	authentication *authentication
+	custom         bool // it is replaced by WithAuthenticator
+
 	sightings *audit.Sightings
 	roots     []byte            // as published last; follow's own, as the next
 	issuer    *x509.Certificate // of devices, when they were last told
@@ -115,7 +118,7 @@ func WithPassphrase(p pki.Passphrase) Option { return func(o *options) { o.phras
 // WithLog sends the log to l instead of standard error; Config.Log is then not used.
 func WithLog(l *slog.Logger) Option { return func(o *options) { o.log = l } }
 
-// WithAuthenticator decides who clients are, instead of their certificates alone.
+// WithAuthenticator decides who clients are, instead of what the listeners' auth says.
 func WithAuthenticator(a auth.Authenticator) Option { return func(o *options) { o.auth = a } }
 
 // WithReload is what the server does when it is asked over its control socket to
@@ -130,13 +133,17 @@ func New(cfg Config, opts ...Option) (*Server, error) {
 	}
 	cfg = cfg.Effective()
 	s := &Server{cfg: cfg, failed: make(chan error, 1), reviews: newReviews(), sightings: audit.NewSightings(time.Now), failures: transport.NewFailures(time.Now)}
-	o := options{auth: auth.Certificates{Devices: devices{s}}}
+	var o options
 	for _, opt := range opts {
 		opt(&o)
 	}
 	s.log, s.reload, s.phrase = o.log, o.reload, o.phrase
 	if s.log == nil {
 		s.log, s.level = newLog(cfg.Log)
+	}
+	s.authentication = newAuthentication(devices{s}, s.log, s.reviews.want)
+	if s.custom = o.auth != nil; !s.custom {
+		o.auth = &s.authentication.chains
 	}
 	s.stop, s.cancel = context.WithCancel(context.Background())
 	if err := s.assemble(o); err != nil {
@@ -195,7 +202,12 @@ func (s *Server) assemble(o options) (err error) {
 	if err != nil {
 		return err
 	}
+	ways, err := s.planWays(cfg)
+	if err != nil {
+		return err
+	}
 	set.Apply()
+	s.authentication.use(ways)
 	s.listeners = listeners
 	if s.records != nil {
 		if err := s.purged(); err != nil {
@@ -251,6 +263,7 @@ func (s *Server) tend(f *fleet) {
 
 // closeStores ends what works on the stores, and them.
 func (s *Server) closeStores() error {
+	s.authentication.close()
 	if s.acme != nil {
 		s.acme.Close()
 	}
@@ -405,7 +418,7 @@ func (s *Server) handshakes(n int) control.Failures {
 
 // trouble is what is wrong with identities and certificates, sentences for whoever operates the server.
 func (s *Server) trouble() []string {
-	all := s.keeper.Trouble()
+	all := append(s.keeper.Trouble(), s.authentication.Trouble()...)
 	if t := s.permissions.trouble.Load(); t != nil {
 		all = append(all[:len(all):len(all)], *t)
 	}
@@ -436,6 +449,7 @@ func (s *Server) Run(ctx context.Context) error {
 		s.accept(l)
 	}
 	s.tasks.Go(func() { s.keeper.Run(s.stop) })
+	s.tasks.Go(func() { s.authentication.run(s.stop) })
 	s.tasks.Go(s.review)
 	s.tasks.Go(s.follow)
 	s.tasks.Go(func() { s.permissions.run(s.stop, s.broker) })

@@ -141,9 +141,12 @@ func (ch *Chain) nobody(c *Credentials, looked bool) error {
 			names = append(names, l.Name)
 		}
 	}
-	text := "this listener lets nobody in"
-	if len(names) > 0 {
-		text = "this listener wants to know who you are, by: " + strings.Join(names, ", ")
+	text := "this listener wants to know who you are, by: " + strings.Join(names, ", ")
+	switch {
+	case len(names) == 0:
+		text = "this listener lets nobody in"
+	case len(names) == 1 && names[0] == "certificate":
+		text = "a client certificate is required: sealmq device add ID"
 	}
 	if c.HasUsername && !c.HasPassword {
 		text += "; a user name alone proves nothing"

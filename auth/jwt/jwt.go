@@ -206,6 +206,32 @@ func (a *Authenticator) Close() {
 	}
 }
 
+// Inherit takes over the keys that an authenticator with the same URL has fetched, so that tokens are good at once. It comes
+// before the first client.
+func (a *Authenticator) Inherit(from *Authenticator) {
+	if a.remote == nil || from.remote == nil || a.cfg.JWKS != from.cfg.JWKS {
+		return
+	}
+	from.remote.mu.Lock()
+	keys, fetched := from.remote.keys, from.remote.fetched
+	from.remote.mu.Unlock()
+	a.remote.mu.Lock()
+	defer a.remote.mu.Unlock()
+	if a.remote.fetched.IsZero() {
+		a.remote.keys, a.remote.fetched = keys, fetched
+	}
+}
+
+// Trouble is why the JWK set could not be fetched at the last attempt, nil if it could.
+func (a *Authenticator) Trouble() error {
+	if a.remote == nil {
+		return nil
+	}
+	a.remote.mu.Lock()
+	defer a.remote.mu.Unlock()
+	return a.remote.failed
+}
+
 // looksLike reports whether a password is a token by its form: three parts of which the first is a JSON object.
 func looksLike(password []byte) bool {
 	return len(password) > 3 && string(password[:3]) == "eyJ" && strings.Count(string(password), ".") == 2

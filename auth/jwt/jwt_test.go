@@ -376,6 +376,23 @@ func TestRemoteKeys(t *testing.T) {
 	now.Add(31)
 	publish(set(map[string]crypto.PublicKey{"two": second.Public()}))
 	try(second, "two", "alice")
+
+	publish(nil)
+	next, err := open(Config{JWKS: s.URL, CAFile: ca, Private: true, Audience: []string{"mqtt"}, Keep: time.Hour}, clock, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	next.Inherit(a)
+	fetched := next.remote.next
+	next.start()
+	if p, err := next.Authenticate(t.Context(), with("", sign(t, jose.EdDSA, second, "two", claims(clock(), nil)))); outcome(p, err) != "alice" {
+		t.Errorf("with keys taken over: %v", err)
+	}
+	<-fetched
+	if next.Trouble() == nil {
+		t.Error("nobody is told that the set cannot be fetched")
+	}
+	next.Close()
 }
 
 // Without a set there is no decision, and Close does not wait for the server.

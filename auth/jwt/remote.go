@@ -32,6 +32,7 @@ type remote struct {
 	mu      sync.Mutex
 	keys    []key
 	fetched time.Time     // when the keys were
+	failed  error         // of the last fetch
 	tried   time.Time     // when the last fetch began
 	busy    bool          // it is under way
 	next    chan struct{} // closed when the fetch that is under way, or the next, is over
@@ -88,6 +89,7 @@ func (r *remote) fetch(ctx context.Context) error {
 	if err == nil {
 		r.keys, r.fetched = keys, r.now()
 	}
+	r.failed = err
 	select {
 	case <-r.wake: // what was wanted while this fetch was under way has come with it
 	default:

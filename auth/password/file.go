@@ -56,6 +56,14 @@ func (e *hinted) Hint() string  { return e.hint }
 // is bad: a user that is dropped silently would be a surprise, and one that is misread a hole. The error names each bad
 // line, up to 20 of them, and shows no hash. One about its mode has a Hint.
 func Load(path string) (*File, error) {
+	text, err := readFile(path)
+	if err != nil {
+		return nil, err
+	}
+	return Parse(path, text)
+}
+
+func readFile(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("load passwords: %w", err)
@@ -76,7 +84,7 @@ func Load(path string) (*File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("load passwords: %w", err)
 	}
-	return Parse(path, text)
+	return text, nil
 }
 
 // Parse reads the text of a password file; name is for its errors.

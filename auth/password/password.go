@@ -6,7 +6,7 @@
 //	a.Use(other) // after the file has changed
 //
 // Hashing is work and memory: at most Config.AtOnce passwords are checked at a time, a bounded number waits. A name that
-// is not in the file costs as much as one that is. The package starts no goroutine and watches no file.
+// is not in the file costs as much as one that is. A Source tells when its file has changed. The package starts no goroutine.
 package password
 
 import (
