@@ -12,9 +12,6 @@ import (
 // stays open.
 func Local(f *Fleet) *Client { return within(Options{Fleet: f, Log: f.Log}) }
 
-// LocalPolicy is Local for questions about a policy. f may be nil: then no device is known.
-func LocalPolicy(p *Policy, f *Fleet) *Client { return within(Options{Policy: p, Fleet: f}) }
-
 // within answers within this process.
 func within(o Options) *Client {
 	l := &pipeListener{conns: make(chan net.Conn), done: make(chan struct{})}

@@ -34,6 +34,31 @@ type ExplainRequest struct {
 	QoS    uint8  `json:"qos,omitempty"`
 	Retain bool   `json:"retain,omitempty"`
 	Size   int    `json:"size,omitempty"` // of the payload, in bytes
+
+	Time time.Time `json:"time,omitzero"` // zero: now
+
+	// Policy is the file to answer by; nil: the policy in force, which only a running broker has.
+	Policy *PolicyFile `json:"policy,omitempty"`
+}
+
+// PolicyFile is the text of a policy file, at most policy.MaxSize.
+type PolicyFile struct {
+	Name      string `json:"name"` // in the places of rules
+	Text      string `json:"text"`
+	Mosquitto bool   `json:"mosquitto,omitempty"` // it is an ACL file of Mosquitto
+}
+
+// Compile reads the file. Mistakes in it are policy.Errors.
+func (f *PolicyFile) Compile() (*policy.Policy, error) {
+	parse := policy.Parse
+	if f.Mosquitto {
+		parse = policy.ParseMosquitto
+	}
+	file, err := parse(f.Name, []byte(f.Text))
+	if err != nil {
+		return nil, err
+	}
+	return policy.Compile(file)
 }
 
 // ExplainAnswer says whether it may, and why.

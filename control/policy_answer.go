@@ -12,10 +12,13 @@ import (
 	"github.com/sealmq/sealmq/registry"
 )
 
+// maxPolicyBody is for a body with a policy file: what JSON escapes takes up to six times its bytes.
+const maxPolicyBody = 6*policy.MaxSize + maxBody
+
 // policy adds the paths about permissions.
 func (p *routes) policy(f *Fleet) {
 	a := &policyAnswers{p.s.o.Policy, f.Registry}
-	p.add("POST", "/v1/acl/explain", func(w http.ResponseWriter, r *http.Request) { answer(w, r, maxBody, a.explain) })
+	p.add("POST", "/v1/acl/explain", func(w http.ResponseWriter, r *http.Request) { answer(w, r, maxPolicyBody, a.explain) })
 	p.get("/v1/acl/why", a.why)
 }
 
@@ -47,15 +50,17 @@ func (a *policyAnswers) explain(r *http.Request) (any, error) {
 		return nil, badRequest("explain: a topic of %d bytes", len(q.Topic))
 	case (q.Client == "") == (q.ClientID == ""):
 		return nil, badRequest("explain: one of client and client_id wanted")
-	case a.Policy == nil || a.Live == nil:
-		return nil, &Error{Text: "there is no policy here", Code: CodeUnsupported, Status: http.StatusNotFound}
+	}
+	by, err := a.by(q.Policy)
+	if err != nil {
+		return nil, err
 	}
 	id, narrower, notes, err := a.identify(&q)
 	if err != nil {
 		return nil, err
 	}
-	request := policy.Request{Action: auth.Action(action), Topic: q.Topic, QoS: q.QoS, Retain: q.Retain, Size: q.Size}
-	e := a.Live.Policy().Explain(*id, request)
+	request := policy.Request{Action: auth.Action(action), Topic: q.Topic, QoS: q.QoS, Retain: q.Retain, Size: q.Size, Time: q.Time}
+	e := by.Explain(*id, request)
 	out := ExplainAnswer{Allowed: e.Allowed, Reason: e.Reason, Fix: e.Fix, Client: describe(id), Notes: notes}
 	if e.Rule != nil {
 		out.Rule = e.Rule.String()
@@ -68,6 +73,21 @@ func (a *policyAnswers) explain(r *http.Request) (any, error) {
 		narrower.judge(&out, &request)
 	}
 	return out, nil
+}
+
+// by is the policy of a file, or the one in force.
+func (a *policyAnswers) by(f *PolicyFile) (*policy.Policy, error) {
+	switch {
+	case f != nil:
+		p, err := f.Compile()
+		if err != nil {
+			return nil, badRequest("read policy: %.2000s", err)
+		}
+		return p, nil
+	case a.Policy == nil || a.Live == nil:
+		return nil, &Error{Text: "no policy is in force here", Code: CodeUnsupported, Advice: "name a file with --policy", Status: http.StatusNotFound}
+	}
+	return a.Live.Policy(), nil
 }
 
 // narrow is what a client may do that the policy file has no say in: nothing if allows is nil.
@@ -90,7 +110,7 @@ func (n *narrow) judge(out *ExplainAnswer, r *policy.Request) {
 // identify finds out who is asked about.
 func (a *policyAnswers) identify(q *ExplainRequest) (*policy.Identity, *narrow, []string, error) {
 	if q.ClientID != "" {
-		if a.Client == nil {
+		if a.Policy == nil || a.Client == nil {
 			return nil, nil, nil, noBroker()
 		}
 		id, narrower, ok := a.Client(q.ClientID)

@@ -63,7 +63,7 @@ func permissions(t *testing.T, p *Policy, test func(t *testing.T, b *bench)) {
 	})
 	t.Run("local", func(t *testing.T) {
 		f, _ := newFleet(t, nil)
-		c := LocalPolicy(p, f)
+		c := within(Options{Policy: p, Fleet: f})
 		t.Cleanup(c.Close)
 		b := &bench{Client: c, t: t, f: f, server: c.server}
 		b.raw.Transport = c.http.Transport
@@ -128,6 +128,18 @@ func TestExplain(t *testing.T) {
 				t.Errorf("%+v: %s %v; want %v, %q", c.q, text, err, c.allowed, c.want)
 			}
 		}
+		file := &PolicyFile{Name: "other", Text: "policy everybody { allow publish hall/closed time=08:00-09:00 } # <>\n"}
+		for hour, allowed := range map[int]bool{8: true, 10: false} {
+			a, err := b.Explain(ctx, ExplainRequest{Client: "device = pump", Action: "publish", Topic: "hall/closed", Policy: file,
+				Time: time.Date(2026, 1, 5, hour, 0, 0, 0, time.UTC)})
+			if err != nil || a.Allowed != allowed || !strings.Contains(a.Reason, "other:1") {
+				t.Errorf("by another file: %+v %v", a, err)
+			}
+		}
+		file = &PolicyFile{Name: "acl", Text: "topic read x\n", Mosquitto: true}
+		if a, err := b.Explain(ctx, ExplainRequest{Client: "method = anonymous", Action: "receive", Topic: "x", Policy: file}); err != nil || !a.Allowed {
+			t.Errorf("by an ACL file: %+v %v", a, err)
+		}
 		_, err := b.Explain(ctx, ExplainRequest{ClientID: "gone", Action: "publish", Topic: "x"})
 		if e := (*Error)(nil); !errors.As(err, &e) || e.Code != CodeNotFound {
 			t.Errorf("nobody: %v", err)
@@ -136,6 +148,7 @@ func TestExplain(t *testing.T) {
 			`{}`, `{"client":"device = a","action":"publish","topic":"x","more":1}`, `{"client":"device = a","action":"connect","topic":"x"}`,
 			`{"client":"device = a","client_id":"a","action":"publish","topic":"x"}`, `{"action":"publish","topic":"x"}`,
 			`{"client":"device = a","action":"publish","topic":"x","qos":3}`, `{"client":"device = a","action":"publish","topic":"x","size":-1}`,
+			`{"client":"device = a","action":"publish","topic":"x","policy":{"name":"p","text":"nonsense"}}`,
 			`{"client":"nonsense","action":"publish","topic":"x"}`, `{"client":"device = a","action":"publish","topic":"` + strings.Repeat("x", 70_000) + `"}`,
 		} {
 			if status, _ := b.ask("POST", "/v1/acl/explain", bad); status != http.StatusBadRequest && status != http.StatusRequestEntityTooLarge {
@@ -195,7 +208,7 @@ func TestWhy(t *testing.T) {
 // Who answers may lack everything.
 func TestPolicyLacks(t *testing.T) {
 	for _, p := range []*Policy{nil, {}, {Live: policy.NewLive(compile(t, testPolicy))}} {
-		c := LocalPolicy(p, nil)
+		c := within(Options{Policy: p})
 		t.Cleanup(c.Close)
 		_, err := c.Why(t.Context(), "x", 1)
 		_, err2 := c.Explain(t.Context(), ExplainRequest{ClientID: "x", Action: "publish", Topic: "x"})
