@@ -26,15 +26,22 @@ type client struct {
 // dial opens a connection to a listener, through TLS where that has it.
 func (b *broker) dial(t *testing.T, listener string, who identity) *client {
 	t.Helper()
+	c := b.dialPlain(t, listener)
+	if listener == "plain" {
+		return c
+	}
+	return newClient(t, tls.Client(c.Conn, b.tls(t, who)))
+}
+
+// dialPlain opens a connection in the clear.
+func (b *broker) dialPlain(t *testing.T, listener string) *client {
+	t.Helper()
 	nc, err := net.Dial("tcp", b.address[listener])
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { nc.Close() })
 	nc.SetDeadline(time.Now().Add(*patience))
-	if listener != "plain" {
-		nc = tls.Client(nc, b.tls(t, who))
-	}
 	return newClient(t, nc)
 }
 
