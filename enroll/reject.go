@@ -133,7 +133,7 @@ func rejection(err error) *Rejection {
 		return &Rejection{Code: Code(pki.CodeKeyUsed), Reason: "the key was revoked since others know it", Fix: "make another key", Detail: err.Error()}
 	case errors.As(err, &p):
 		return &Rejection{Code: Code(p.Code), Reason: refusalReason(p), Fix: cmp.Or(p.Hint(), "have the operator look into the log"), Detail: err.Error()}
-	case errors.Is(err, store.ErrDegraded), errors.Is(err, pki.ErrLocked), errors.Is(err, pki.ErrClock):
+	case errors.Is(err, store.ErrDegraded), errors.Is(err, pki.ErrNoKey), errors.Is(err, pki.ErrLocked), errors.Is(err, pki.ErrClock):
 		return reject(CodeUnavailable, err.Error())
 	}
 	return reject(CodeInternal, err.Error())

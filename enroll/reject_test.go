@@ -96,7 +96,7 @@ func TestRejectionOfErrors(t *testing.T) {
 	}{
 		{identity.ErrDisabled, CodeNotActive}, {registry.ErrRevoked, CodeNotActive}, {registry.ErrUnknown, CodeUnknown},
 		{registry.ErrExists, CodeIDTaken}, {registry.ErrKey, Code(pki.CodeKeyUsed)}, {store.ErrDegraded, CodeUnavailable},
-		{pki.ErrLocked, CodeUnavailable}, {pki.ErrClock, CodeUnavailable}, {secret, CodeInternal},
+		{pki.ErrLocked, CodeUnavailable}, {pki.ErrNoKey, CodeUnavailable}, {pki.ErrClock, CodeUnavailable}, {secret, CodeInternal},
 		{&pki.Refusal{Code: pki.CodeKeyWeak, Err: secret}, Code(pki.CodeKeyWeak)}, {&pki.Refusal{Code: pki.CodeKeyUsed, Err: secret}, Code(pki.CodeKeyUsed)},
 		{&pki.Refusal{Code: pki.CodeLifetime, Err: secret}, Code(pki.CodeLifetime)}, {&pki.Refusal{Code: pki.CodePolicy, Err: secret}, Code(pki.CodePolicy)},
 		{reject(CodeBusy, secret.Error()), CodeBusy},

@@ -29,6 +29,8 @@ const (
 	caAge  = 3600
 	// crlPause is the time between two attempts after one has failed: anybody may ask for a list.
 	crlPause = pace
+	// unknown is how many changes a list knows of that was read from a file.
+	unknown = ^uint64(0)
 )
 
 // lists are the revocation lists in force: one for each device CA, that of the CA that issues first.
@@ -132,7 +134,9 @@ func (s *Service) sign() {
 		if one == nil || one.stale(changes, now) {
 			entries := s.o.Registry.Revoked(registry.KeyID(c))
 			if der, err := ca.SignCRLOf(c, pki.CRL{Number: number, Life: crlLife, Entries: entries}); err != nil {
-				failed = errors.Join(failed, err)
+				if failed = errors.Join(failed, err); one == nil {
+					one = s.saved(c, now)
+				}
 			} else {
 				one = &list{ca: c, der: der, number: number, changes: changes, made: now, next: now.Add(crlLife)}
 				l.number, signed = number, true
@@ -157,6 +161,23 @@ func (s *Service) sign() {
 		s.report("crl file", "the revocation list is not written", err)
 	}
 	s.report("crl", "the revocation list is not renewed", failed)
+}
+
+// saved is the list of a CA that was written before this program ran, nil if there is none that is valid still. It may lack
+// what was revoked since, and counts as stale.
+func (s *Service) saved(c *x509.Certificate, now time.Time) *list {
+	for _, name := range []string{crlName, listName(c)} {
+		der, err := os.ReadFile(filepath.Join(s.crlDir(), name+".crl"))
+		if err != nil {
+			continue
+		}
+		l, err := x509.ParseRevocationList(der)
+		if err != nil || l.CheckSignatureFrom(c) != nil || !now.Before(l.NextUpdate) || l.Number == nil || !l.Number.IsUint64() {
+			continue
+		}
+		return &list{ca: c, der: der, number: l.Number.Uint64(), changes: unknown, made: l.ThisUpdate, next: l.NextUpdate}
+	}
+	return nil
 }
 
 // report keeps what went wrong as a trouble, and logs it if it is another than before; nil ends it.

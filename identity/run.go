@@ -84,6 +84,7 @@ func (s *Service) gather(ctx context.Context) bool {
 func (s *Service) due(ctx context.Context) {
 	now := s.o.Now()
 	s.operator(ctx)
+	s.keys()
 	s.refresh()
 	if apart(now, s.swept) >= sweepPace {
 		s.swept = now
@@ -132,6 +133,16 @@ func (s *Service) sweep(ctx context.Context) {
 		}
 		s.supersedeAll(ctx, some)
 	}
+}
+
+// keys opens those of the CA that were not there when it was opened.
+func (s *Service) keys() {
+	err := s.CA().OpenKeys()
+	if err == nil && s.troubles.clear("keys") {
+		s.o.Log.Info("the CA's keys are open: certificates and revocation lists are signed again")
+		return
+	}
+	s.report("keys", "certificates and revocation lists are not signed", err)
 }
 
 // warn tells of CAs that end.

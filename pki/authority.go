@@ -53,7 +53,8 @@ func (c Config) withDefaults() Config {
 }
 
 // Authority issues certificates. It is safe for use by several goroutines and
-// does not change: what changes the folder is seen by the next Open.
+// does not change, but for keys that come later: what changes the folder is seen
+// by the next Open.
 type Authority struct {
 	cfg    Config
 	state  State
@@ -282,23 +283,13 @@ func readCircle(dir string) (*circle, error) {
 	return c, nil
 }
 
-func openIssuer(dir, name string, cert *x509.Certificate, cfg Config) (issuer, error) {
-	key, err := openIssuerKey(dir, name, cfg)
-	if err != nil {
-		return issuer{}, err
-	}
-	if !samePublic(cert, key) {
-		return issuer{}, fmt.Errorf("open %s: the key does not belong to %s.pem", filepath.Join(dir, name+".key"), name)
-	}
-	return issuer{cert, key}, nil
-}
-
 func openIssuerKey(dir, name string, cfg Config) (crypto.Signer, error) {
-	key, err := openKeyFile(filepath.Join(dir, name+".key"), cfg.Keys.withDefaults())
-	if missing(err) {
+	path := filepath.Join(dir, name+".key")
+	key, err := openKeyFile(path, cfg.Keys.withDefaults())
+	if missing(err) && !exists(path) {
 		return nil, &hinted{
-			err:  fmt.Errorf("%w: without the key of the %s CA it issues no certificates", err, name),
-			hint: "restore it from a backup; if there is none, move " + quote(filepath.Dir(dir)) + " away and start with a new CA: all devices then need new files",
+			err:  absent{fmt.Errorf("%w: without the key of the %s CA it issues no certificates", err, name)},
+			hint: "bring it back, or restore it from a backup; if there is none, move " + quote(filepath.Dir(dir)) + " away and start with a new CA: all devices then need new files",
 		}
 	}
 	return key, err

@@ -161,6 +161,7 @@ func (f *Folder) OperatorFiles() (ca, cert, key string) {
 
 // Server returns the broker's certificate, and whether it had to be issued: at
 // first, when less than a third of its life remains, or when one of its Hosts is missing.
+// While the CA's key is not there, one that has not expired stays.
 func (f *Folder) Server(further ...string) (cert *tls.Certificate, issued bool, err error) {
 	hosts, err := f.Hosts(further...)
 	if err != nil {
@@ -171,34 +172,41 @@ func (f *Folder) Server(further ...string) (cert *tls.Certificate, issued bool, 
 		return len(chain) == 2 && chain[1].Equal(f.ca.above) &&
 			!slices.ContainsFunc(hosts, func(h string) bool { return !slices.Contains(chain[0].DNSNames, h) })
 	}
-	cert, err = f.current(certFile, keyFile, f.issuers(brokerName, f.ca.BrokerCAs()), good)
-	if cert != nil || err != nil {
+	cert, due, err := f.current(certFile, keyFile, f.issuers(brokerName, f.ca.BrokerCAs()), good)
+	if err != nil || !due {
 		return cert, false, err
 	}
 	b, err := f.ca.IssueBroker(hosts)
+	if errors.Is(err, ErrNoKey) && cert != nil && f.ca.cfg.Now().Before(cert.Leaf.NotAfter) {
+		return cert, false, nil
+	}
 	if err != nil {
 		return nil, false, err
 	}
 	if err := writePair(certFile, keyFile, b); err != nil {
 		return nil, false, err
 	}
-	cert, err = f.current(certFile, keyFile, f.issuers(brokerName, f.ca.BrokerCAs()), good)
-	if err == nil && cert == nil {
-		err = fmt.Errorf("issue %s: the certificate is not usable", certFile)
+	cert, due, err = f.current(certFile, keyFile, f.issuers(brokerName, f.ca.BrokerCAs()), good)
+	if err == nil && due {
+		cert, err = nil, fmt.Errorf("issue %s: the certificate is not usable", certFile)
 	}
 	return cert, true, err
 }
 
 // Operator makes sure that the operator's files exist and have more than a
-// third of their life before them; issued tells whether they were written.
+// third of their life before them; issued tells whether they were written. While
+// the CA's key is not there they stay as they are.
 func (f *Folder) Operator() (issued bool, err error) {
 	caFile, certFile, keyFile := f.OperatorFiles()
-	cert, err := f.current(certFile, keyFile, f.issuers(deviceName, f.ca.DeviceCAs()), nil)
+	_, due, err := f.current(certFile, keyFile, f.issuers(deviceName, f.ca.DeviceCAs()), nil)
 	if err != nil {
 		return false, err
 	}
-	if cert == nil {
+	if due {
 		b, err := f.ca.IssueClient(Operator, "operator", "")
+		if errors.Is(err, ErrNoKey) {
+			return false, nil
+		}
 		if err != nil {
 			return false, err
 		}
@@ -219,10 +227,10 @@ func (f *Folder) issuers(name string, present []*x509.Certificate) []*x509.Certi
 	return append(present, retiredCAs(filepath.Join(f.path, "ca"), name)...)
 }
 
-// current reads a pair that one of our issuers signed. It returns nil without an
-// error when a fresh pair may take its place, as it does when the issuer is not
-// the first, and an error when the files are not ours to replace.
-func (f *Folder) current(certFile, keyFile string, issuers []*x509.Certificate, good func([]*x509.Certificate) bool) (*tls.Certificate, error) {
+// current reads a pair that one of our issuers signed; due says that a fresh one
+// shall take its place, as it shall when the issuer is not the first. Without a
+// pair that can be used it returns nil, and an error when the files are not ours to replace.
+func (f *Folder) current(certFile, keyFile string, issuers []*x509.Certificate, good func([]*x509.Certificate) bool) (pair *tls.Certificate, due bool, err error) {
 	foreign := func(path, what string) error {
 		return &hinted{
 			err:  fmt.Errorf("open %s: %s", path, what),
@@ -232,40 +240,41 @@ func (f *Folder) current(certFile, keyFile string, issuers []*x509.Certificate, 
 	certPEM, err := readFile(certFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		if exists(keyFile) {
-			return nil, foreign(keyFile, "a key without its certificate")
+			return nil, false, foreign(keyFile, "a key without its certificate")
 		}
-		return nil, nil
+		return nil, true, nil
 	}
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	chain, err := ParseCertificates(certPEM)
 	if err != nil {
-		return nil, foreign(certFile, err.Error())
+		return nil, false, foreign(certFile, err.Error())
 	}
 	leaf := chain[0]
 	by := slices.IndexFunc(issuers, func(c *x509.Certificate) bool { return leaf.CheckSignatureFrom(c) == nil })
 	if by < 0 {
-		return nil, foreign(certFile, "not issued by the CA of this folder")
+		return nil, false, foreign(certFile, "not issued by the CA of this folder")
 	}
 	if err := CheckSecret(filepath.Dir(keyFile)); err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	keyPEM, err := readSecret(keyFile)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil // the write of a pair was interrupted
+		return nil, true, nil // the write of a pair was interrupted
 	}
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	key, err := ParseKey(keyPEM)
 	if err != nil {
-		return nil, foreign(keyFile, err.Error())
+		return nil, false, foreign(keyFile, err.Error())
 	}
-	if by > 0 || !samePublic(leaf, key) || NeedsRenewal(leaf, f.ca.cfg.Now()) || good != nil && !good(chain) {
-		return nil, nil
+	if !samePublic(leaf, key) {
+		return nil, true, nil
 	}
-	return newTLS(chain, key), nil
+	due = by > 0 || NeedsRenewal(leaf, f.ca.cfg.Now()) || good != nil && !good(chain)
+	return newTLS(chain, key), due, nil
 }
 
 // writePair writes the certificate before the key: a certificate whose key is

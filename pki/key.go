@@ -85,13 +85,13 @@ func openKeyFile(path string, o KeyOptions) (crypto.Signer, error) {
 	if isSealed(b) {
 		if o.Passphrase == nil {
 			return nil, &hinted{
-				err:  fmt.Errorf("open %s: %w", path, ErrLocked),
+				err:  absent{fmt.Errorf("open %s: %w", path, ErrLocked)},
 				hint: "give the passphrase by environment, file or prompt",
 			}
 		}
 		phrase, err := o.Passphrase(path)
 		if err != nil {
-			return nil, fmt.Errorf("open %s: passphrase: %w", path, err)
+			return nil, absent{fmt.Errorf("open %s: passphrase: %w", path, err)}
 		}
 		if b, err = unseal(b, phrase); err != nil {
 			return nil, fmt.Errorf("open %s: %w", path, err)

@@ -261,7 +261,7 @@ func TestPassphraseSources(t *testing.T) {
 	}
 }
 
-// A whole CA with encrypted keys: made, opened, used; without the passphrase it does not open.
+// A whole CA with encrypted keys: made, opened, used; without the passphrase it does not sign.
 func TestSealedAuthority(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "ca")
 	cfg := Config{Seal: true, Keys: KeyOptions{Passphrase: given("correct horse"), Work: minSealWork}}
@@ -281,7 +281,10 @@ func TestSealedAuthority(t *testing.T) {
 	if _, err := a.IssueClient(Device, "pump-17", ""); err != nil {
 		t.Error(err)
 	}
-	if _, err := Open(dir, Config{}); !errors.Is(err, ErrLocked) {
+	if a, err = Open(dir, Config{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.OpenKeys(); !errors.Is(err, ErrLocked) {
 		t.Errorf("without passphrase: %v", err)
 	}
 }

@@ -65,7 +65,7 @@ func openExec(ref string, o KeyOptions) (*execKey, error) {
 	k := &execKey{argv: argv, timeout: o.withDefaults().Timeout, runs: make(chan struct{}, maxExecRuns)}
 	answer, err := k.run(execRequest{Version: execVersion, Op: "describe"})
 	if err != nil {
-		return nil, err
+		return nil, absent{err}
 	}
 	if k.pub, err = parsePublicKey([]byte(answer.PublicKey)); err != nil {
 		return nil, fmt.Errorf("describe by %s: %w", argv[0], err)

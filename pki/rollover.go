@@ -274,6 +274,9 @@ func Switch(dir string, seen Seen, force bool, cfg Config) error {
 	if err := next.openCircle(filepath.Join(dir, nextName)); err != nil {
 		return err
 	}
+	if err := next.OpenKeys(); err != nil {
+		return err
+	}
 	return writeState(dir, string(Switched))
 }
 

@@ -28,12 +28,12 @@ func (t *tokenKey) Sign(rand io.Reader, digest []byte, opts crypto.SignerOpts) (
 func openToken(u *tokenURI, o KeyOptions) (crypto.Signer, error) {
 	pin, err := u.pin(o)
 	if err != nil {
-		return nil, fmt.Errorf("open %s: %w", u.raw, err)
+		return nil, absent{fmt.Errorf("open %s: %w", u.raw, err)}
 	}
 	ctx, err := crypto11.Configure(&crypto11.Config{
 		Path: u.module, TokenLabel: u.token, TokenSerial: u.serial, Pin: string(pin),
 	})
-	if err != nil {
+	if err != nil { // may be a wrong PIN, of which a token allows few
 		return nil, fmt.Errorf("open %s: %w", u.raw, err)
 	}
 	key, err := ctx.FindKeyPair(attribute(u.id), attribute(u.object))
