@@ -29,14 +29,16 @@ type program struct {
 	hasTLS  bool     // on the port secure, with dir/device/{ca,cert,key}.pem
 }
 
-// sealmq is the program of this project, with its defaults but for the listeners
-// and the length of queues, which is unbounded so that nothing may be dropped.
+// sealmq is the program of this project, with its defaults but for the listeners,
+// the policy, which is open, and the length of queues, which is unbounded so
+// that nothing may be dropped.
 func sealmq(path string) program {
 	return program{
 		name: "sealmq", hasTLS: true,
 		command: []string{path, "serve", "--config", "sealmq.toml"},
 		prepare: func(dir string, plain, secure int) error {
 			config := fmt.Sprintf(`data = "data"
+policy = "open.policy"
 [limits]
 max_queued_messages = 100000000
 max_queued_bytes = "1TiB"
@@ -48,6 +50,10 @@ tls = false
 anonymous = true
 `, secure, plain)
 			if err := os.WriteFile(filepath.Join(dir, "sealmq.toml"), []byte(config), 0o600); err != nil {
+				return err
+			}
+			policy := "policy everybody { allow publish, subscribe # }\n"
+			if err := os.WriteFile(filepath.Join(dir, "open.policy"), []byte(policy), 0o600); err != nil {
 				return err
 			}
 			for _, args := range [][]string{{"init", "--data", "data"}, {"device", "add", device, "--data", "data", "--out", "device"}} {

@@ -22,7 +22,16 @@ import (
 // directory of every command that is run on it.
 type home struct{ dir string }
 
+// open is a policy under which identity alone decides.
+const open = `policy everybody {
+  allow publish, subscribe #
+  allow publish, subscribe $pki/renew/#
+  allow publish, subscribe $pki/cacerts/#
+}
+`
+
 const preamble = `data = "data"
+policy = "open.policy"
 [log]
 level = "debug"
 format = "json"
@@ -45,6 +54,7 @@ enroll = true
 func newHome(t *testing.T, tables string) *home {
 	t.Helper()
 	h := &home{t.TempDir()}
+	h.write(t, "open.policy", open)
 	h.write(t, "sealmq.toml", preamble+tables)
 	return h
 }
