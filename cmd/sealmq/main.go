@@ -63,6 +63,8 @@ func newRootCmd() *cobra.Command {
 		newOperatorCmd(),
 		newCACmd(),
 		newCertCmd(),
+		newAclCmd(),
+		newPasswdCmd(),
 		newAuditCmd(),
 		newPubCmd(),
 		newSubCmd(),
