@@ -15,6 +15,7 @@ import (
 
 	"github.com/sealmq/sealmq/auth"
 	"github.com/sealmq/sealmq/broker"
+	"github.com/sealmq/sealmq/control"
 	"github.com/sealmq/sealmq/pki"
 	"github.com/sealmq/sealmq/policy"
 	"github.com/sealmq/sealmq/registry"
@@ -141,6 +142,7 @@ type permissions struct {
 	groups func(*auth.Principal) []string // of a device; nil: those of the principal
 	log    *slog.Logger
 
+	kept    policy.Denials
 	trouble atomic.Pointer[string] // why the policy was not replaced
 	due     chan struct{}          // groups have changed
 	denials chan broker.Denial
@@ -185,15 +187,15 @@ func (a *permissions) authorize(clientID string, peer *auth.Peer, p *auth.Princi
 	if g := a.groups(p); g != nil {
 		id.Groups = g
 	}
-	if ours && peer == nil && same(&id, before.Identity()) {
-		if err := admit(before, clientID); err != nil {
+	perms := before
+	if !ours || peer != nil || !same(&id, before.Identity()) {
+		perms = a.live.For(id)
+	}
+	if clientID != "" { // or one is yet to be assigned
+		if err := perms.Admit(); err != nil {
+			a.kept.Note(perms.Identity(), policy.Request{}, policy.Decision{})
 			return nil, err
 		}
-		return before, nil
-	}
-	perms := a.live.For(id)
-	if err := admit(perms, clientID); err != nil {
-		return nil, err
 	}
 	if bad := perms.Unusable(); peer != nil && len(bad) > 0 {
 		a.log.Warn("rules with these placeholders allow this client nothing: its name cannot stand in a topic",
@@ -217,14 +219,6 @@ func sameClaims(a, b map[string][]string) bool {
 		}
 	}
 	return true
-}
-
-// admit lets a client have its identifier, which is certain by now unless it is empty.
-func admit(p *policy.Permissions, clientID string) error {
-	if clientID == "" {
-		return nil
-	}
-	return p.Admit()
 }
 
 // note takes a denial of the broker, which holds locks.
@@ -298,9 +292,10 @@ const (
 // explain says why something was denied, and what would allow it.
 func (a *permissions) explain(d broker.Denial, told map[string]*denied) {
 	r := policy.Request{Action: d.Action, Topic: d.Topic, QoS: d.QoS, Retain: d.Retain, Size: d.Size}
-	e := policy.Explanation{Request: r, Reason: "its policy is not that of the file: it is in quarantine, or is to enrol first"}
+	e := policy.Explanation{Reason: "its policy is not that of the file: it is in quarantine, or is to enrol first"}
 	if perms, ok := d.Principal.Policy.(*policy.Permissions); ok {
 		e = perms.Explain(r)
+		a.kept.Note(perms.Identity(), r, policy.Decision{Rule: e.Rule})
 		if e.Allowed { // the policy has changed meanwhile, or a rate was exceeded, or an embedding program refuses
 			e.Allowed, e.Fix = false, ""
 			if d.Limited {
@@ -330,4 +325,22 @@ func (a *permissions) explain(d broker.Denial, told map[string]*denied) {
 	}
 	t.last, t.omitted = now, 0
 	a.log.Warn("not allowed", attrs...)
+}
+
+// asked is what control answers questions about permissions from.
+func (s *Server) asked() *control.Policy {
+	return &control.Policy{Live: s.permissions.live, Denials: &s.permissions.kept, Client: s.clientIdentity}
+}
+
+// clientIdentity returns the identity of a connected client, and its policy if that is not the file's.
+func (s *Server) clientIdentity(clientID string) (*policy.Identity, auth.Policy, bool) {
+	p, ok := s.broker.Principal(clientID)
+	if !ok {
+		return nil, nil, false
+	}
+	if perms, ok := p.Policy.(*policy.Permissions); ok {
+		return perms.Identity(), nil, true
+	}
+	id := policy.Identify(p, &auth.Peer{Listener: p.Listener}, clientID, p.Claims)
+	return &id, p.Policy, true
 }

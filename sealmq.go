@@ -383,7 +383,7 @@ func (s *Server) openControl() {
 		return
 	}
 	c, err := control.Serve(control.Options{
-		Data: s.cfg.Data, Broker: s.broker, Store: s.store, Reload: s.reload, Version: Version(), Log: s.log, Fleet: s.controlled(), Trouble: s.trouble, Failures: s.handshakes,
+		Data: s.cfg.Data, Broker: s.broker, Store: s.store, Reload: s.reload, Version: Version(), Log: s.log, Fleet: s.controlled(), Policy: s.asked(), Trouble: s.trouble, Failures: s.handshakes,
 		Kick: func(id string) bool {
 			return s.broker.Kick(id, mqtt.AdministrativeAction, "disconnected by the operator")
 		},

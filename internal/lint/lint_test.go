@@ -45,7 +45,7 @@ var rules = []rule{
 	{"certs", "pki store", "it keeps what listeners show and trust, whoever listens"},
 	{"audit", "pki registry", "it judges a snapshot of the fleet"},
 	{"broker", "mqtt topic auth store", "the core knows no socket, configuration file, HTTP or NATS"},
-	{"control", "broker enroll identity registry audit auth store pki mqtt", "it carries commands from the owner of the machine"},
+	{"control", "broker enroll identity registry audit auth policy store pki mqtt", "it carries commands from the owner of the machine"},
 	{"bridge", "client mqtt topic", "it is a client with two ends"},
 	{"cluster", "mqtt store", "it provides what the store asks for without knowing the broker"},
 	{"admin", "control broker enroll identity certs audit registry auth store pki", "it shows and commands through control"},
