@@ -20,6 +20,7 @@ var tested = flag.String("sealmq", "", "the sealmq program to test; empty: built
 
 func TestMain(m *testing.M) {
 	flag.Parse()
+	flag.Set("test.parallel", "4") // they wait more than they work
 	os.Exit(func() int {
 		if program = *tested; program != "" {
 			return m.Run()

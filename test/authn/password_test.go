@@ -39,6 +39,7 @@ anonymous = true
 
 // Users of a file, with Mosquitto's own client: right, wrong, unknown, and none.
 func TestPasswordMosquitto(t *testing.T) {
+	t.Parallel()
 	if _, err := exec.LookPath("mosquitto_pub"); err != nil {
 		t.Skipf("skipped: %v; Debian has it in mosquitto-clients", err)
 	}
@@ -87,6 +88,7 @@ func TestPasswordMosquitto(t *testing.T) {
 
 // What clients of MQTT 5 are told, and that a wrong password makes nobody anonymous.
 func TestPasswordReasons(t *testing.T) {
+	t.Parallel()
 	b := prepare(t, byPassword)
 	b.users(t, password.Argon2id, "alice", "wonderland-1")
 	b.start(t)
@@ -109,6 +111,7 @@ func TestPasswordReasons(t *testing.T) {
 
 // A session, and its client identifier, is its user's: nobody else resumes it, ends it or takes its place.
 func TestPasswordSessions(t *testing.T) {
+	t.Parallel()
 	b := prepare(t, byPassword)
 	b.users(t, password.Argon2id, "alice", "wonderland-1", "bob", "builder-4711")
 	b.start(t)
@@ -160,6 +163,7 @@ func TestPasswordSessions(t *testing.T) {
 // The file is followed: who is taken out of it loses the connection, who is new gets in, and a file with a mistake, or
 // none, changes nothing and is told of.
 func TestPasswordFileChanges(t *testing.T) {
+	t.Parallel()
 	b := prepare(t, byPassword)
 	b.meant = []string{"the password file cannot be used"}
 	b.users(t, password.Argon2id, "alice", "wonderland-1", "bob", "builder-4711")
@@ -187,6 +191,7 @@ func TestPasswordFileChanges(t *testing.T) {
 
 // Guessing is slowed down by user and address, and the log says so; who has got in before is not held up.
 func TestBackoff(t *testing.T) {
+	t.Parallel()
 	b := prepare(t, byPassword)
 	b.users(t, password.Argon2id, "alice", "wonderland-1", "bob", "builder-4711")
 	b.start(t)
@@ -208,6 +213,7 @@ func TestBackoff(t *testing.T) {
 
 // A listener without TLS may not even be configured to take passwords.
 func TestPasswordPlainConfigured(t *testing.T) {
+	t.Parallel()
 	b := prepare(t, "[auth.password]\nfile = \"passwords\"\n[[listener]]\ntls = false\nauth = [\"password\", \"anonymous\"]\n")
 	b.users(t, password.Argon2id, "alice", "wonderland-1")
 	cmd := exec.Command(program, "serve", "--config", "sealmq.toml")

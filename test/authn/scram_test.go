@@ -55,6 +55,7 @@ func mac(key []byte, text string) []byte {
 
 // SCRAM, again on the same connection, by password as the same user, and never for those without such a line.
 func TestSCRAM(t *testing.T) {
+	t.Parallel()
 	b := prepare(t, byPassword)
 	b.users(t, password.SCRAM, "alice", "wonderland-1")
 	b.start(t)
@@ -81,6 +82,7 @@ func TestSCRAM(t *testing.T) {
 
 // Who is not in the file gets the same salt each time, after a restart too: else it would tell who is unknown.
 func TestSCRAMUnknownAfterRestart(t *testing.T) {
+	t.Parallel()
 	b := prepare(t, byPassword)
 	b.users(t, password.SCRAM, "alice", "wonderland-1")
 	b.start(t)
