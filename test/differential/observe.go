@@ -15,9 +15,11 @@ type event struct {
 	text string // what else is compared, and fits into a pattern of differences.txt
 	more string // what is compared but differs with every sequence: topic and payload
 
-	qos    byte // PUBLISH: the highest of its copies
-	copies int
-	subs   []uint32 // PUBLISH: subscription identifiers of all copies
+	// Of the copies of a PUBLISH: the highest QoS, whether any had RETAIN, or had
+	// not, and all subscription identifiers.
+	qos          byte
+	retain, live bool
+	subs         []uint32
 }
 
 // String is the event as patterns see it.
