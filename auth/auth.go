@@ -150,10 +150,10 @@ func (p *Principal) May(a Action, topic string, qos uint8, retain bool) bool {
 
 // Same reports whether two principals are one identity, so that one may resume what the other left. A device that has the
 // name of an operator is another one, and so is who has come to enrol under the name of a device. An unknown kind, of a
-// certificate without a URI, is taken for any.
+// certificate without a URI, is taken for any but an operator.
 func (p *Principal) Same(q *Principal) bool {
 	return p.Name == q.Name && p.Method == q.Method && p.Bound == q.Bound && p.Transient == q.Transient &&
-		(p.Kind == q.Kind || p.Kind == "" || q.Kind == "")
+		(p.Kind == q.Kind || p.Kind == "" && q.Kind != "operator" || q.Kind == "" && p.Kind != "operator")
 }
 
 // Authenticator turns credentials into a principal.

@@ -99,7 +99,44 @@ func TestSame(t *testing.T) {
 	if !device.Same(identity("urn:mqtts:t:device:operator")) {
 		t.Error("a renewed certificate makes another identity")
 	}
+	// Of another CA, on a listener that binds no client identifiers.
+	foreign := &Principal{Name: "operator", Method: "certificate"}
+	if foreign.Same(operator) || operator.Same(foreign) {
+		t.Error("a certificate without a kind is taken for the operator's")
+	}
 	if (&Principal{Method: "anonymous"}).Same(device) {
 		t.Error("an anonymous client is taken for a device")
+	}
+}
+
+// admitting is Devices that admits everybody in one way.
+type admitting Admission
+
+func (a admitting) Admit(*Peer) (Admission, error) { return Admission(a), nil }
+
+// The client identifier of a certificate of another CA: bound by the name, by another field, or not at all.
+func TestBoundClientID(t *testing.T) {
+	for _, test := range []struct {
+		how   Admission
+		id    string
+		bound bool
+		ok    bool
+	}{
+		{Admission{Name: "pump"}, "anything", true, true}, // the broker refuses it, by the principal
+		{Admission{Name: "pump", Unbound: true}, "anything", false, true},
+		{Admission{Name: "CN=pump,O=Plant", ClientID: "pump"}, "pump", false, true},
+		{Admission{Name: "CN=pump,O=Plant", ClientID: "pump"}, "pump/1", false, true},
+		{Admission{Name: "CN=pump,O=Plant", ClientID: "pump"}, "pump1", false, false},
+		{Admission{Name: "CN=pump,O=Plant", ClientID: "pump"}, "", false, false},
+	} {
+		a := ByCertificate{Devices: admitting(test.how)}
+		p, err := a.Authenticate(t.Context(), &Credentials{ClientID: test.id, Peer: Peer{Cert: holder("x"), Secure: true}})
+		var no *Refusal
+		switch {
+		case !test.ok && (!errors.As(err, &no) || no.Code != mqtt.ClientIDNotValid):
+			t.Errorf("%+v, %q: %v, %v", test.how, test.id, p, err)
+		case test.ok && (err != nil || p.Name != test.how.Name || p.Bound != test.bound):
+			t.Errorf("%+v, %q: %+v, %v", test.how, test.id, p, err)
+		}
 	}
 }
