@@ -3,7 +3,6 @@ package control
 import (
 	"fmt"
 	"net/http"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -28,9 +27,14 @@ type policyAnswers struct {
 	registry *registry.Registry
 }
 
-// actionWords are the words for actions, of which the first is for a client identifier.
-func actionWords() []string {
-	return []string{"connect", auth.Publish: "publish", auth.Subscribe: "subscribe", auth.Receive: "receive"}
+// actionOf is the action of a word, 0 if there is none.
+func actionOf(word string) auth.Action {
+	for a := auth.Publish; a <= auth.Receive; a++ {
+		if a.String() == word {
+			return a
+		}
+	}
+	return 0
 }
 
 func (a *policyAnswers) explain(r *http.Request) (any, error) {
@@ -38,9 +42,9 @@ func (a *policyAnswers) explain(r *http.Request) (any, error) {
 	if err := decode(r, &q); err != nil {
 		return nil, err
 	}
-	action := slices.Index(actionWords(), q.Action)
+	action := actionOf(q.Action)
 	switch {
-	case action < int(auth.Publish):
+	case action == 0:
 		return nil, badRequest("explain: %.40q is not publish, subscribe or receive", q.Action)
 	case q.QoS > 2:
 		return nil, badRequest("explain: there is no QoS %d", q.QoS)
@@ -59,7 +63,7 @@ func (a *policyAnswers) explain(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	request := policy.Request{Action: auth.Action(action), Topic: q.Topic, QoS: q.QoS, Retain: q.Retain, Size: q.Size, Time: q.Time}
+	request := policy.Request{Action: action, Topic: q.Topic, QoS: q.QoS, Retain: q.Retain, Size: q.Size, Time: q.Time}
 	e := by.Explain(*id, request)
 	out := ExplainAnswer{Allowed: e.Allowed, Reason: e.Reason, Fix: e.Fix, Client: describe(id), Notes: notes}
 	if e.Rule != nil {
@@ -211,8 +215,12 @@ func (a *policyAnswers) why(r *http.Request) (any, error) {
 	all := []Denial{}
 	for _, d := range a.Denials.Last(v["name"], min(n, 2*policy.MaxDenials)) {
 		e := d.Explain(now)
+		action := "connect"
+		if d.Request.Action != 0 {
+			action = d.Request.Action.String()
+		}
 		all = append(all, Denial{
-			Time: d.Request.Time, Times: d.Times, Name: d.Client.Name, ClientID: d.Client.ClientID, Action: actionWords()[d.Request.Action],
+			Time: d.Request.Time, Times: d.Times, Name: d.Client.Name, ClientID: d.Client.ClientID, Action: action,
 			Topic: d.Request.Topic, QoS: d.Request.QoS, Retain: d.Request.Retain, Size: d.Request.Size, Rule: d.Rule,
 			Allowed: e.Allowed, Reason: e.Reason, Fix: e.Fix,
 		})

@@ -32,7 +32,7 @@ func newPasswdCmd() *cobra.Command {
 Change a password file. The password is asked for twice, or is one line of a file or
 of stdin; it is never an argument, which others on the machine could see. The file
 is replaced in one step and is readable by its owner alone; other lines stay as they
-are, those of Mosquitto among them. A running broker reads it at its next reload.
+are, those of Mosquitto among them. A running broker reads it when it changes.
 
 Exit codes: 0 done, 1 failed, or with -U there is such a hash, 2 wrong flags or
 arguments, 3 the file is missing, open to others or has a bad line.`,
