@@ -2,6 +2,7 @@ package sealmq
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -63,9 +64,9 @@ func readPolicy(file string) ([]byte, error) {
 }
 
 func compilePolicy(file string, text []byte, parse func(string, []byte) (*policy.File, error)) (*policy.Policy, error) {
-	f, err := parse(file, text)
+	f, err := parse(filepath.Base(file), text) // clients may be told the name
 	if err != nil {
-		return nil, fmt.Errorf("read policy:\n%w", err)
+		return nil, fmt.Errorf("read policy %s:\n%w", file, err)
 	}
 	p, err := policy.Compile(f)
 	if err != nil {
@@ -76,7 +77,7 @@ func compilePolicy(file string, text []byte, parse func(string, []byte) (*policy
 		errs = append(errs, failure)
 	}
 	if errs != nil {
-		return nil, fmt.Errorf("an assertion of the policy does not hold:\n%w", errors.Join(errs...))
+		return nil, fmt.Errorf("policy %s: an assertion does not hold:\n%w", file, errors.Join(errs...))
 	}
 	return p, nil
 }
@@ -247,11 +248,47 @@ func (a *permissions) load(cfg Config) (*policy.Policy, error) {
 	return p, nil
 }
 
-// swap puts a policy in force for everybody. What has changed by it is logged.
-func (a *permissions) swap(p *policy.Policy, b *broker.Broker) {
+// Bounds of what the log says about a change of the policy.
+const (
+	askedAbout   = 100       // devices, the first ones
+	askedAtMost  = 1_000_000 // devices times rules
+	changesShown = 20
+)
+
+// swapPolicy puts a policy in force for everybody, and logs what it changes for some of the devices.
+func (s *Server) swapPolicy(p *policy.Policy) {
+	a := s.permissions
 	a.trouble.Store(nil)
-	a.live.Swap(p)
-	b.Reauthorize()
+	before := a.live.Swap(p)
+	s.broker.Reauthorize()
+	attrs := []any{"file", p.File().Name, "rules", len(p.Rules())}
+	some := s.someClients()
+	if len(some)*(len(p.Rules())+len(before.Rules())) > askedAtMost {
+		s.log.Info("policy in force; what it changes: sealmq acl diff", attrs...)
+		return
+	}
+	changes := policy.Diff(before, p, slices.Values(some), nil)
+	s.log.Info("policy in force", append(attrs, "changes", len(changes), "asked_about", len(some))...)
+	for _, c := range changes[:min(len(changes), changesShown)] {
+		s.log.Info("policy change", "change", c.String())
+	}
+}
+
+// someClients are the first devices, an operator and an anonymous client.
+func (s *Server) someClients() []policy.Identity {
+	all := []policy.Identity{{Method: "anonymous"}, {Name: "operator", Kind: string(pki.Operator), Method: "certificate"}}
+	f := s.fleet.Load()
+	if f == nil {
+		return all
+	}
+	_ = f.registry.Each(registry.Query{}, func(d registry.Device) bool { // no pattern, no error
+		all = append(all, policy.Identity{
+			Name: d.ID, Kind: string(pki.Device), Method: "certificate", ClientID: d.ID, Proven: true, Groups: d.Groups,
+			Transport: "tls", TLS: tls.VersionTLS13,
+		})
+		return len(all) < askedAbout+2
+	})
+	return all
 }
 
 // changed looks at a change in the registry: of groups, perhaps.

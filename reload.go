@@ -60,7 +60,7 @@ func (s *Server) Reload(cfg Config) error {
 	if !s.open { // nothing to keep
 		set.Apply()
 		s.authentication.use(ways)
-		s.permissions.swap(rules, s.broker)
+		s.swapPolicy(rules)
 		s.listeners, s.cfg = fresh, cfg
 		return nil
 	}
@@ -71,7 +71,7 @@ func (s *Server) Reload(cfg Config) error {
 	s.show()
 	set.Apply()
 	s.authentication.use(ways)
-	s.permissions.swap(rules, s.broker)
+	s.swapPolicy(rules)
 	s.cfg = cfg
 	if s.level != nil {
 		setLevel(s.level, cfg.Log)
