@@ -242,12 +242,20 @@ func (s *Server) reviewNow() {
 	if len(gone) > 0 {
 		s.broker.End(func(p *auth.Principal) bool {
 			return p.Method == "certificate" && gone[registry.ID(pki.Kind(p.Kind), p.Name)]
-		})
-		for id := range gone {
+		}, func() { s.forgetGone(gone) })
+	}
+	s.broker.Review()
+}
+
+// forgetGone takes note that no session of these devices can come back, but for those that were purged again meanwhile.
+func (s *Server) forgetGone(gone map[string]bool) {
+	s.reviews.mu.Lock()
+	defer s.reviews.mu.Unlock()
+	for id := range gone {
+		if !s.reviews.gone[id] {
 			s.records.Submit(&store.Op{Kind: store.PutRecord, Record: &store.Record{Key: gonePrefix + id}})
 		}
 	}
-	s.broker.Review()
 }
 
 // purged finds devices whose sessions are still to be ended: a command has purged them, or the server has crashed.

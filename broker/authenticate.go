@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 
 	"github.com/sealmq/sealmq/auth"
 	"github.com/sealmq/sealmq/mqtt"
@@ -59,7 +60,9 @@ func (c *Conn) authenticate(r io.Reader, p *mqtt.Connect, cred *auth.Credentials
 		var a mqtt.Auth
 		switch h.Type {
 		case mqtt.AUTH:
-			err = a.Parse(mqtt.V5, h.Flags, body)
+			if err = a.Parse(mqtt.V5, h.Flags, body); err == nil && c.tooMany(&a.Props) {
+				err = &mqtt.Error{Code: mqtt.QuotaExceeded, Text: manyProperties}
+			}
 		case mqtt.DISCONNECT:
 			c.gone = true
 			c.link.Close(true)
@@ -94,6 +97,6 @@ func (c *Conn) refuseAuth(err error) error {
 	if errors.As(err, &no) {
 		return c.refuse(no.Code, no.Text)
 	}
-	c.b.log.Error("authentication failed to decide", "peer", c.peer.Addr, "listener", c.peer.Listener, "error", err)
+	c.logRefused(slog.LevelError, "authentication failed to decide", "not decided", "error", err)
 	return c.refuse(mqtt.ServerUnavailable, "authentication is not available at the moment")
 }

@@ -94,8 +94,11 @@ type Broker struct {
 	lost, detached []*session                // while the store is loaded: those that had a connection, and those that had not
 	over           []store.SessionID         // sessions to be ended then
 	unended        sync.Map                  // client identifier → number of a session whose end the store has refused
-	online         atomic.Int64              // of those, how many have a connection
-	frozen         atomic.Int64              // and how many are frozen
+	ends           endings
+	uses           uses
+	hush           hush
+	online         atomic.Int64 // of those, how many have a connection
+	frozen         atomic.Int64 // and how many are frozen
 
 	standing                 func(*auth.Principal) Standing
 	service                  Service
@@ -116,6 +119,7 @@ type Broker struct {
 
 	limitSets sync.Map      // Limits of a listener → *Limits, complete
 	stripe    atomic.Uint32 // next worker's share of the counters
+	shed      atomic.Int32  // see Shed
 	preAuth   atomic.Int64  // bytes held for connections before their CONNECT is accepted
 	outbound  atomic.Int64  // bytes waiting in outboxes and queues
 	wheel     wheel

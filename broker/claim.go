@@ -6,14 +6,21 @@ import (
 )
 
 // claim returns the session of a client identifier with its claim lock held and no connection on it.
-func (b *Broker) claim(id string, principal *auth.Principal) (*session, error) {
+func (c *Conn) claim(id string, principal *auth.Principal) (*session, error) {
+	b := c.b
 	sh := b.shard(id)
 	for {
 		sh.mu.Lock()
 		s := sh.m[id]
 		if s == nil {
+			r := newRights(principal)
+			if limit := b.uses.begin(r.owner, c.lim, &b.cfg); limit != "" {
+				sh.mu.Unlock()
+				c.limited(limitedSessions, limit, "principal", principal.Name)
+				return nil, &auth.Refusal{Code: mqtt.QuotaExceeded, Text: "more sessions than " + limit + " allows"}
+			}
 			s = &session{b: b, id: id, fresh: true}
-			s.rights.Store(newRights(principal))
+			s.rights.Store(r)
 			s.claim.Lock()
 			sh.m[id] = s
 			sh.mu.Unlock()
@@ -62,5 +69,6 @@ func (b *Broker) bury(s *session) {
 	if sh.m[s.id] == s {
 		delete(sh.m, s.id)
 		b.known.Add(-1)
+		b.uses.end(s.rights.Load().owner)
 	}
 }

@@ -249,14 +249,23 @@ func (w *worker) ended(op *store.Op, err error) {
 		}
 	case chan error:
 		wait <- err
-		if err != nil && op.Kind == store.EndSession {
-			w.b.endAgain(op.Session)
+	case *session: // that has ended
+		if wait.ended != nil {
+			select {
+			case wait.ended <- err:
+			default: // told before
+			}
+		}
+		if err != nil {
+			w.b.endAgain(op)
+		} else {
+			w.b.ends.over(wait)
 		}
 	default:
 		switch {
 		case err == nil:
 		case op.Kind == store.EndSession:
-			w.b.endAgain(op.Session)
+			w.b.endAgain(op)
 		case op.Kind == store.PutRecord: // its owner's to repeat
 		case op.Kind == store.Publish:
 			w.b.log.Warn("message that nobody waits for is not stored", "topic", op.Message.Topic, "error", err)
@@ -267,12 +276,12 @@ func (w *worker) ended(op *store.Op, err error) {
 }
 
 // endAgain has the store end a session when it takes changes again, so that it does not come back.
-func (b *Broker) endAgain(id store.SessionID) {
+func (b *Broker) endAgain(op *store.Op) {
 	time.AfterFunc(endPause, func() {
 		b.spawn(func() {
 			w := b.worker()
 			defer b.release(w)
-			w.alter(nil, &change{Op: store.Op{Kind: store.EndSession, Session: id}}, outItem{})
+			w.alter(nil, &change{Op: store.Op{Kind: store.EndSession, Session: op.Session, Wait: op.Wait}}, outItem{})
 		})
 	})
 }

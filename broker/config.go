@@ -19,6 +19,19 @@ type Config struct {
 	// would have to wait are dropped and counted.
 	OutboundMemory int64 `toml:"outbound_memory" unit:"bytes" default:"1GiB" min:"1MiB" max:"1TiB"`
 
+	// MaxSessions is how many sessions there may be in all, with and without a connection. Who would make one more is
+	// refused with 0x97 (quota exceeded; before MQTT 5 "server unavailable"). 0: no limit.
+	MaxSessions int `toml:"max_sessions" default:"1000000" min:"0" max:"100000000" none:"-1"`
+
+	// MaxRetained is how many topics may have a retained message. One more is refused with 0x97 (quota exceeded); clients
+	// before MQTT 5 cannot be told: it is dropped, counted and logged. A topic that has one may get another, and the broker's
+	// own count but are not refused. 0: no limit.
+	MaxRetained int `toml:"max_retained_messages" default:"1000000" min:"0" max:"100000000" none:"-1"`
+
+	// MaxRetainedBytes bounds the retained messages, which are all held in memory, by the bytes of topics, properties and
+	// payloads and 96 bytes for each. What is beyond is refused as with max_retained_messages. 0: no limit.
+	MaxRetainedBytes int64 `toml:"max_retained_bytes" unit:"bytes" default:"4GiB" min:"0" max:"1TiB" none:"-1"`
+
 	// DurableWills also publishes, after a crash of the broker, the wills of clients whose session ends with their
 	// connection. Their messages are then stored like those of other sessions.
 	DurableWills bool `toml:"durable_wills"`
@@ -91,8 +104,50 @@ type Limits struct {
 	// MaxSubscriptions is how many subscriptions one session may hold.
 	MaxSubscriptions int `toml:"max_subscriptions" default:"100000" min:"1" max:"10000000"`
 
+	// MaxSubscribeFilters is how many filters of one SUBSCRIBE are looked at. Those after them are answered with 0x97 (quota
+	// exceeded; before MQTT 5 with 0x80), and may be subscribed to with another packet.
+	MaxSubscribeFilters int `toml:"max_subscribe_filters" default:"100000" min:"1" max:"10000000"`
+
 	// MaxTopicLevels is how many levels a topic name or filter may have.
 	MaxTopicLevels int `toml:"max_topic_levels" default:"65535" min:"1" max:"65535"`
+
+	// MaxTopicLength is the longest topic name or filter accepted. A longer one is refused with 0x90 (topic name invalid) or
+	// 0x8F (topic filter invalid).
+	MaxTopicLength int `toml:"max_topic_length" unit:"bytes" default:"65535" min:"1" max:"65535"`
+
+	// MaxUserProperties is how many user properties a packet, or a will, may have. A PUBLISH with more is refused with 0x97
+	// (quota exceeded), and so is a CONNECT; any other packet ends the connection with this code.
+	MaxUserProperties int `toml:"max_user_properties" default:"10000" min:"0" max:"1000000" none:"-1"`
+
+	// MaxUserPropertyBytes bounds the names and values of a packet's user properties together, with the same consequence.
+	MaxUserPropertyBytes int64 `toml:"max_user_property_bytes" unit:"bytes" default:"256KiB" min:"0" max:"256MiB" none:"-1"`
+
+	// MaxWillDelay is the longest time that a will waits for its client to come back; MQTT has no way to tell it of a cut.
+	// 0 waits as long as the client asks for, but not longer than its session lasts.
+	MaxWillDelay time.Duration `toml:"max_will_delay" default:"0s" min:"0s" max:"4294967295s"`
+
+	// MaxPublishRate is how many messages a client may publish in a second, on average. A client that is faster is not
+	// read from until it is not: nothing is lost, and its other packets wait too. 0: no limit.
+	MaxPublishRate int `toml:"max_publish_rate" default:"0" min:"0" max:"10000000" none:"-1"`
+
+	// MaxPublishBytes is how many bytes of PUBLISH packets a client may send in a second, on average, with the same
+	// consequence. 0: no limit.
+	MaxPublishBytes int64 `toml:"max_publish_bytes" unit:"bytes" default:"0" min:"0" max:"1TiB" none:"-1"`
+
+	// PublishBurst is how long a client that was silent may go without being held back: it may send at once what the two
+	// rates above allow in this time.
+	PublishBurst time.Duration `toml:"publish_burst" default:"10s" min:"1s" max:"1h"`
+
+	// MaxSessionsPerPrincipal is how many sessions one identity may have: a certificate's holder, or a user. All clients
+	// without an identity are one. Who would make one more is refused as with max_sessions. 0: no limit.
+	MaxSessionsPerPrincipal int `toml:"max_sessions_per_principal" default:"100000" min:"0" max:"100000000" none:"-1"`
+
+	// MaxRetainedPerPrincipal is how many topics may have a retained message of one identity, that is the one that has
+	// published it last. One more is refused as with max_retained_messages. 0: no limit.
+	MaxRetainedPerPrincipal int `toml:"max_retained_per_principal" default:"100000" min:"0" max:"100000000" none:"-1"`
+
+	// MaxRetainedBytesPerPrincipal bounds the same messages by their bytes, counted as in max_retained_bytes. 0: no limit.
+	MaxRetainedBytesPerPrincipal int64 `toml:"max_retained_bytes_per_principal" unit:"bytes" default:"1GiB" min:"0" max:"1TiB" none:"-1"`
 
 	// MaxClientID is the longest client identifier accepted, in bytes.
 	MaxClientID int `toml:"max_client_id" unit:"bytes" default:"65535" min:"23" max:"65535"`
@@ -119,6 +174,16 @@ func (l Limits) withDefaults() Limits {
 	l.MaxQoS = or(l.MaxQoS, 2)
 	l.MaxSubscriptions = or(l.MaxSubscriptions, 100_000)
 	l.MaxTopicLevels = or(l.MaxTopicLevels, 65535)
+	l.MaxSubscribeFilters = or(l.MaxSubscribeFilters, 100_000)
+	l.MaxTopicLength = or(l.MaxTopicLength, 65535)
+	l.MaxUserProperties = or(l.MaxUserProperties, 10_000)
+	l.MaxUserPropertyBytes = or(l.MaxUserPropertyBytes, 256<<10)
+	l.MaxPublishRate = or(l.MaxPublishRate, 0)
+	l.MaxPublishBytes = or(l.MaxPublishBytes, 0)
+	l.PublishBurst = or(l.PublishBurst, 10*time.Second)
+	l.MaxSessionsPerPrincipal = or(l.MaxSessionsPerPrincipal, 100_000)
+	l.MaxRetainedPerPrincipal = or(l.MaxRetainedPerPrincipal, 100_000)
+	l.MaxRetainedBytesPerPrincipal = or(l.MaxRetainedBytesPerPrincipal, 1<<30)
 	l.MaxClientID = or(l.MaxClientID, 65535)
 	return l
 }
@@ -139,6 +204,17 @@ func (l Limits) over(base Limits) Limits {
 	pick(&l.MaxQoS, base.MaxQoS)
 	pick(&l.MaxSubscriptions, base.MaxSubscriptions)
 	pick(&l.MaxTopicLevels, base.MaxTopicLevels)
+	pick(&l.MaxSubscribeFilters, base.MaxSubscribeFilters)
+	pick(&l.MaxTopicLength, base.MaxTopicLength)
+	pick(&l.MaxUserProperties, base.MaxUserProperties)
+	pick(&l.MaxUserPropertyBytes, base.MaxUserPropertyBytes)
+	pick(&l.MaxWillDelay, base.MaxWillDelay)
+	pick(&l.MaxPublishRate, base.MaxPublishRate)
+	pick(&l.MaxPublishBytes, base.MaxPublishBytes)
+	pick(&l.PublishBurst, base.PublishBurst)
+	pick(&l.MaxSessionsPerPrincipal, base.MaxSessionsPerPrincipal)
+	pick(&l.MaxRetainedPerPrincipal, base.MaxRetainedPerPrincipal)
+	pick(&l.MaxRetainedBytesPerPrincipal, base.MaxRetainedBytesPerPrincipal)
 	pick(&l.MaxClientID, base.MaxClientID)
 	l.DropOldest = l.DropOldest || base.DropOldest
 	l.NoRetain = l.NoRetain || base.NoRetain
@@ -160,6 +236,9 @@ func (c Config) withDefaults() Config {
 	c.Limits = c.Limits.withDefaults()
 	c.PreAuthMemory = or(c.PreAuthMemory, 64<<20)
 	c.OutboundMemory = or(c.OutboundMemory, 1<<30)
+	c.MaxSessions = or(c.MaxSessions, 1_000_000)
+	c.MaxRetained = or(c.MaxRetained, 1_000_000)
+	c.MaxRetainedBytes = or(c.MaxRetainedBytes, 4<<30)
 	c.SysInterval = or(c.SysInterval, 10*time.Second)
 	return c
 }
@@ -170,6 +249,9 @@ func (c Config) Validate() error {
 	return errors.Join(
 		between("preauth_memory", d.PreAuthMemory, 1<<20, 4<<30),
 		between("outbound_memory", d.OutboundMemory, 1<<20, 1<<40),
+		between("max_sessions", int64(d.MaxSessions), 0, 100_000_000),
+		between("max_retained_messages", int64(d.MaxRetained), 0, 100_000_000),
+		between("max_retained_bytes", d.MaxRetainedBytes, 0, 1<<40),
 		between("sys_interval", int64(d.SysInterval/time.Second), 0, 86400),
 		c.Limits.Validate(),
 	)
@@ -193,6 +275,17 @@ func (l Limits) Validate() error {
 		between("max_qos", int64(l.MaxQoS), 0, 2),
 		between("max_subscriptions", int64(l.MaxSubscriptions), 1, 10_000_000),
 		between("max_topic_levels", int64(l.MaxTopicLevels), 1, 65535),
+		between("max_subscribe_filters", int64(l.MaxSubscribeFilters), 1, 10_000_000),
+		between("max_topic_length", int64(l.MaxTopicLength), 1, 65535),
+		between("max_user_properties", int64(l.MaxUserProperties), 0, 1_000_000),
+		between("max_user_property_bytes", l.MaxUserPropertyBytes, 0, 256<<20),
+		between("max_will_delay", int64(l.MaxWillDelay/time.Second), 0, 4294967295),
+		between("max_publish_rate", int64(l.MaxPublishRate), 0, 10_000_000),
+		between("max_publish_bytes", l.MaxPublishBytes, 0, 1<<40),
+		between("publish_burst", int64(l.PublishBurst), int64(time.Second), int64(time.Hour)),
+		between("max_sessions_per_principal", int64(l.MaxSessionsPerPrincipal), 0, 100_000_000),
+		between("max_retained_per_principal", int64(l.MaxRetainedPerPrincipal), 0, 100_000_000),
+		between("max_retained_bytes_per_principal", l.MaxRetainedBytesPerPrincipal, 0, 1<<40),
 		between("max_client_id", int64(l.MaxClientID), 23, 65535),
 	)
 }

@@ -57,14 +57,15 @@ type Conn struct {
 	answers []*answer                 // that wait for the disk; guarded by the session's mu
 	asked   map[*subscription]*replay // of those, the newest replay for each subscription
 	unacked atomic.Int32              // QoS 1 publications among them
+	expiry  uint32                    // session expiry asked for in CONNECT
 	pace    pace
+	meter   *meter // nil: there is no limit for what it measures
 
 	unanswered int // QoS 2 publications of this connection that wait for their PUBREL
 	progress   int // bytes of an incomplete packet not yet counted as a sign of life
 
 	topicBuf []byte
 	will     *store.Will
-	expiry   uint32 // session expiry asked for in CONNECT
 	reauth   *reauth
 
 	w *worker // of the readable event under way
@@ -82,7 +83,11 @@ var errGone = errors.New("connection ended by the broker")
 
 // NewConn prepares a connection that arrived from peer. lim's zero fields stand for the broker's own limits.
 func (b *Broker) NewConn(l Link, peer auth.Peer, lim Limits) *Conn {
-	return &Conn{b: b, link: l, peer: peer, lim: b.limits(lim), maxSend: mqtt.MaxPacketSize, problems: true}
+	c := &Conn{b: b, link: l, peer: peer, lim: b.limits(lim), maxSend: mqtt.MaxPacketSize, problems: true}
+	if c.lim.MaxPublishRate > 0 || c.lim.MaxPublishBytes > 0 {
+		c.meter = new(meter)
+	}
+	return c
 }
 
 // limits returns a listener's limits, complete with the broker's own. Connections share them.
@@ -130,6 +135,9 @@ func (c *Conn) Data(p []byte) error {
 		c.partial = append(c.partial, p...)
 	}
 	c.w.submit()
+	if c.meter != nil && c.meter.messages > 0 {
+		return c.charge()
+	}
 	return nil
 }
 
@@ -323,6 +331,7 @@ func (c *Conn) disconnect(code mqtt.ReasonCode, text string) []byte {
 func (c *Conn) end(final []byte, abnormal bool) {
 	c.gone = true
 	c.b.wheel.remove(c)
+	c.letGo()
 	wl := c.will
 	c.will = nil
 	if !abnormal || c.barred.Load() != nil {

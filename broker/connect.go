@@ -98,6 +98,12 @@ func (c *Conn) open(r io.Reader) error {
 	if err != nil {
 		return err
 	}
+	if principal.Method == anonymous && c.b.sheds(shedAnonymous) {
+		w := c.b.worker()
+		w.count(shedConnects, 1)
+		c.b.release(w)
+		return c.refuse(mqtt.ServerBusy, "the server is overloaded: clients without an identity are not let in at the moment")
+	}
 	if !principal.Until.IsZero() && !time.Now().Before(principal.Until) {
 		return c.refuse(mqtt.NotAuthorized, pastUntil(principal))
 	}
@@ -125,6 +131,9 @@ func (c *Conn) open(r io.Reader) error {
 	}
 	return nil
 }
+
+// anonymous is the Method of principals without an identity.
+const anonymous = "anonymous"
 
 // read fills partial until it begins with a whole packet.
 func (c *Conn) read(r io.Reader) (mqtt.Header, error) {
@@ -169,63 +178,13 @@ func (c *Conn) peekVersion(h mqtt.Header) {
 	}
 }
 
-// refuseRead ends a connection whose CONNECT could not be read.
-func (c *Conn) refuseRead(err error) error {
-	var e *mqtt.Error
-	if errors.As(err, &e) {
-		return c.refuse(e.Code, e.Text)
-	}
-	c.gone = true
-	var refused interface{ Refused() (cause, hint string) } // TLS on a listener without it
-	if errors.As(err, &refused) {
-		cause, hint := refused.Refused()
-		c.b.log.Warn("tls handshake refused", "listener", c.peer.Listener, "peer", c.peer.Addr, "cause", cause, "hint", hint)
-		c.link.Close(true)
-		return fmt.Errorf("read CONNECT: %w", err)
-	}
-	level := c.b.log.Info
-	if len(c.partial) == 0 {
-		level = c.b.log.Debug // a port scan or a health check
-	}
-	level("connection ended before CONNECT", "peer", c.peer.Addr, "listener", c.peer.Listener, "bytes", len(c.partial), "error", err)
-	c.link.Close(true)
-	return fmt.Errorf("read CONNECT: %w", err)
-}
-
-// refuse answers a CONNECT with a reason and ends the connection [MQTT-3.2.2-7]. A peer that does not speak MQTT, or
-// speaks it wrongly in version 3, gets no CONNACK [MQTT311 MQTT-3.1.4-1].
-func (c *Conn) refuse(code mqtt.ReasonCode, text string) error {
-	c.gone = true
-	c.b.log.Warn("connection refused", "peer", c.peer.Addr, "listener", c.peer.Listener, "reason", code.String(), "text", text)
-	silent := c.version == 0
-	if c.version == mqtt.V31 || c.version == mqtt.V311 {
-		switch code {
-		case mqtt.MalformedPacket, mqtt.ProtocolError, mqtt.TopicNameInvalid, mqtt.PacketTooLarge:
-			silent = true
-		}
-	}
-	if !silent {
-		p := mqtt.Connack{Code: code}
-		if text != "" && c.version == mqtt.V5 {
-			p.Props.ReasonString = []byte(text)
-			p.Props.Set(mqtt.PropReasonString)
-			if int64(p.Size(c.version)) > c.maxSend { // [MQTT-3.2.2-19]
-				p.Props.Reset()
-			}
-		}
-		if int64(p.Size(c.version)) <= c.maxSend {
-			c.link.Write(p.Append(nil, c.version))
-		}
-	}
-	c.link.Close(true)
-	return &mqtt.Error{Code: code, Text: text}
-}
-
 // acceptable checks a CONNECT against the listener's limits.
 func (c *Conn) acceptable(p *mqtt.Connect) (mqtt.ReasonCode, string) {
 	switch {
 	case len(p.ClientID) > c.lim.MaxClientID:
 		return mqtt.ClientIDNotValid, "client identifier longer than max_client_id"
+	case c.tooMany(&p.Props) || p.HasWill && c.tooMany(&p.Will.Props):
+		return mqtt.QuotaExceeded, manyProperties
 	case p.HasWill && int(p.Will.QoS) > c.lim.MaxQoS: // [MQTT-3.2.2-12]
 		return mqtt.QoSNotSupported, "will QoS above max_qos"
 	case p.HasWill && p.Will.Retain && c.lim.NoRetain: // [MQTT-3.2.2-13]
@@ -306,7 +265,7 @@ func (c *Conn) accept(p *mqtt.Connect, principal *auth.Principal, id string, dat
 
 	w := b.worker()
 	defer b.release(w)
-	s, err := b.claim(id, principal)
+	s, err := c.claim(id, principal)
 	if err != nil {
 		return c.refuseAuth(err)
 	}
@@ -326,7 +285,7 @@ func (c *Conn) accept(p *mqtt.Connect, principal *auth.Principal, id string, dat
 				return c.refuseStored(err)
 			}
 		}
-		if s, err = b.claim(id, principal); err != nil {
+		if s, err = c.claim(id, principal); err != nil {
 			return c.refuseAuth(err)
 		}
 	}
@@ -353,6 +312,9 @@ func (c *Conn) accept(p *mqtt.Connect, principal *auth.Principal, id string, dat
 
 	s.mu.Lock()
 	b.wheel.add(c, keepAlive+keepAlive/2, principal.Until) // before anybody can find the connection and end it
+	if old := s.rights.Load().owner; old != r.owner {      // its kind was not known, or the session of one that is passing
+		b.uses.hand(old, r.owner)
+	}
 	s.rights.Store(r)
 	if b.reviews.Load() == reviews {
 		s.freeze(w, false)
@@ -381,11 +343,6 @@ func (c *Conn) accept(p *mqtt.Connect, principal *auth.Principal, id string, dat
 	b.log.Info("client connected", c.attrs("principal", principal.Name, "method", principal.Method, "version", p.Version.String(),
 		"clean_start", p.CleanStart, "session_present", ack.SessionPresent, "keep_alive", p.KeepAlive, "session_expiry", c.expiry)...)
 	return nil
-}
-
-func (c *Conn) refuseStored(err error) error {
-	c.b.log.Error("store session", "peer", c.peer.Addr, "error", err)
-	return c.refuse(mqtt.ServerUnavailable, "the session cannot be stored")
 }
 
 // keep makes a session that is to outlive its connection durable, with the connection's will, and waits until it is.

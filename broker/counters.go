@@ -24,6 +24,18 @@ const (
 	keepAliveTimeout                // connections ended by keep alive
 	droppedFrozen                   // messages for sessions whose principal does not stand
 	droppedRequest                  // publications to the Service beyond its bounds
+	shedConnects                    // see Limited, here and below
+	shedReplays
+	shedPublishes
+	limitedRate
+	limitedFilters
+	limitedSubscriptions
+	limitedTopicLength
+	limitedTopicLevels
+	limitedUserProperties
+	limitedWillDelay
+	limitedRetained
+	limitedSessions
 	numCounters
 )
 
@@ -58,7 +70,26 @@ type Stats struct {
 	Sessions, Online, Frozen          int
 	Subscriptions, Filters            int
 	Retained                          int
+	RetainedBytes                     int64 // topics, properties, payloads, and 96 bytes a message
 	OutboundBytes, PreAuthBytes       int64
+	Limited                           Limited
+}
+
+// Limited counts what the limits of Config and Limits, and Shed, have refused, dropped or held back. What a limit of
+// another kind has dropped is among the others of Stats.
+type Limited struct {
+	Rate             uint64 // times that a client was not read from for a while: max_publish_rate, max_publish_bytes
+	Filters          uint64 // subscriptions beyond max_subscribe_filters
+	Subscriptions    uint64 // subscriptions beyond max_subscriptions
+	TopicLength      uint64 // publications, wills and subscriptions beyond max_topic_length
+	TopicLevels      uint64 // the same beyond max_topic_levels
+	UserProperties   uint64 // packets beyond max_user_properties and max_user_property_bytes
+	WillDelay        uint64 // wills whose delay was cut to max_will_delay
+	Retained         uint64 // retained publications and wills beyond one of the bounds on retained messages
+	Sessions         uint64 // CONNECTs beyond max_sessions and max_sessions_per_principal
+	ShedConnects     uint64 // CONNECTs of anonymous clients refused by Shed
+	ShedReplays      uint64 // subscriptions whose retained messages were not sent
+	ShedPublications uint64 // QoS 0 publications dropped
 }
 
 // Stats returns the counts of this moment.
@@ -71,6 +102,13 @@ func (b *Broker) Stats() Stats {
 		DroppedExpired: sum(droppedExpired), DroppedTooLarge: sum(droppedTooLarge), DroppedDenied: sum(droppedDenied),
 		ProtocolFaults: sum(protocolFaults), KeepAliveTimeouts: sum(keepAliveTimeout),
 		DroppedFrozen: sum(droppedFrozen), DroppedRequests: sum(droppedRequest), Frozen: int(b.frozen.Load()),
+		RetainedBytes: b.uses.bytes.Load(),
+		Limited: Limited{
+			Rate: sum(limitedRate), Filters: sum(limitedFilters), Subscriptions: sum(limitedSubscriptions),
+			TopicLength: sum(limitedTopicLength), TopicLevels: sum(limitedTopicLevels), UserProperties: sum(limitedUserProperties),
+			WillDelay: sum(limitedWillDelay), Retained: sum(limitedRetained), Sessions: sum(limitedSessions),
+			ShedConnects: sum(shedConnects), ShedReplays: sum(shedReplays), ShedPublications: sum(shedPublishes),
+		},
 		Retained: b.retained.Len(), OutboundBytes: b.outbound.Load(), PreAuthBytes: b.preAuth.Load(),
 	}
 	st.Sessions, st.Online = int(b.known.Load()), int(b.online.Load())

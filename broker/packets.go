@@ -20,6 +20,9 @@ func violation(code mqtt.ReasonCode, format string, a ...any) error {
 func (c *Conn) packet(h mqtt.Header, body []byte) error {
 	switch h.Type {
 	case mqtt.PUBLISH:
+		if c.meter != nil {
+			c.meter.take(h.Size + h.Length)
+		}
 		return c.onPublish(h.Flags, body)
 	case mqtt.PUBACK, mqtt.PUBREC, mqtt.PUBREL, mqtt.PUBCOMP:
 		return c.onAck(h, body)
@@ -63,13 +66,20 @@ func (c *Conn) onPublish(flags uint8, body []byte) error {
 		return c.fail(violation(mqtt.RetainNotSupported, "retained messages are switched off here"))
 	}
 	s := c.sess
-	if p.QoS > 0 {
+	switch {
+	case p.QoS > 0:
 		if done, err := c.repeated(p); done || err != nil {
 			return err
 		}
+	case c.b.sheds(shedQoS0) && !(len(name) > 0 && name[0] == '$' && c.b.owns(name)):
+		w.count(shedPublishes, 1)
+		return nil
 	}
 
 	code, text := c.publishable(name)
+	if len(p.Props.User) > 0 && c.tooMany(&p.Props) {
+		code, text = mqtt.QuotaExceeded, manyProperties
+	}
 	if r := s.rights.Load(); code == mqtt.Success && r.policy != nil {
 		if ok, limited := r.mayPublish(name, p.QoS, p.Retain, len(p.Payload)); !ok {
 			code, text = c.forbid(r, p, name, limited)
@@ -99,6 +109,9 @@ func (c *Conn) onPublish(flags uint8, body []byte) error {
 		}
 	}
 	matched := w.route(pub)
+	if w.over != "" {
+		return c.refuseRetained(p, name)
+	}
 	if !matched && c.version == mqtt.V5 {
 		if code = mqtt.NoMatchingSubscribers; w.full > 0 && !p.Retain {
 			code = mqtt.QuotaExceeded
@@ -246,6 +259,14 @@ func (c *Conn) refusePublish(p *mqtt.Publish, name []byte, code mqtt.ReasonCode,
 	return c.decline(p, name, code, text)
 }
 
+// refuseRetained answers a PUBLISH that is beyond a bound of retained messages, and was routed to nobody.
+func (c *Conn) refuseRetained(p *mqtt.Publish, name []byte) error {
+	limit := c.w.over
+	c.w.settle(nil, outItem{})
+	c.limited(limitedRetained, limit, "topic", string(name), "principal", c.sess.rights.Load().Name)
+	return c.decline(p, name, mqtt.QuotaExceeded, "more retained messages than "+limit+" allows")
+}
+
 // decline is refusePublish without the count.
 func (c *Conn) decline(p *mqtt.Publish, name []byte, code mqtt.ReasonCode, text string) error {
 	if c.b.log.Enabled(context.Background(), slog.LevelDebug) {
@@ -295,6 +316,9 @@ func (c *Conn) onAck(h mqtt.Header, body []byte) error {
 	if err := a.Parse(c.version, h.Flags, body); err != nil {
 		return c.fail(err)
 	}
+	if len(a.Props.User) > 0 && c.tooMany(&a.Props) {
+		return c.failMany()
+	}
 	switch h.Type {
 	case mqtt.PUBACK:
 		s.acked(w, a.PacketID, mqtt.PUBACK)
@@ -327,6 +351,9 @@ func (c *Conn) onDisconnect(flags uint8, body []byte) error {
 	if err := d.Parse(c.version, flags, body); err != nil {
 		return c.fail(err)
 	}
+	if c.tooMany(&d.Props) {
+		return c.failMany()
+	}
 	if d.Props.Has(mqtt.PropServerReference) {
 		return c.fail(violation(mqtt.ProtocolError, "DISCONNECT from a client with a server reference"))
 	}
@@ -346,122 +373,6 @@ func (c *Conn) onDisconnect(flags uint8, body []byte) error {
 	c.w.submit()
 	c.end(nil, d.Code != mqtt.NormalDisconnection)
 	return errGone
-}
-
-func (c *Conn) onSubscribe(flags uint8, body []byte) error {
-	var p mqtt.Subscribe
-	if err := p.Parse(c.version, flags, body); err != nil {
-		return c.fail(err)
-	}
-	if p.Props.Has(mqtt.PropSubscriptionIDs) && c.lim.NoSubscriptionIDs {
-		return c.fail(violation(mqtt.SubscriptionIDsNotSupported, "subscription identifiers are switched off here"))
-	}
-	ack := mqtt.Suback{PacketID: p.PacketID, Codes: make([]mqtt.ReasonCode, len(p.Filters))}
-	if err := c.answerable(ack.Size(c.version)); err != nil {
-		return err
-	}
-	id := uint32(0)
-	if p.Props.Has(mqtt.PropSubscriptionIDs) && len(p.Props.SubscriptionIDs) > 0 {
-		id = p.Props.SubscriptionIDs[0]
-	}
-	var wanted []*subscription
-	var kept []store.Subscription
-	var greeted []string
-	full := c.sess.dur != nil && c.b.store.Ready() != nil
-	asked := make(map[*subscription]bool)
-	for i := range p.Filters {
-		f := &p.Filters[i]
-		if full {
-			ack.Codes[i] = mqtt.QuotaExceeded
-			continue
-		}
-		sub, isNew, code, why := c.subscribe(f, id)
-		ack.Codes[i] = code
-		if sub == nil {
-			if why != "" && !ack.Props.Has(mqtt.PropReasonString) { // one for the whole packet
-				ack.Props.ReasonString = []byte(why)
-				ack.Props.Set(mqtt.PropReasonString)
-			}
-			c.b.log.Info("subscription refused", c.attrs("filter", string(f.Filter), "reason", code.String())...)
-			continue
-		}
-		if sub.filter[0] == '$' && c.b.greeter != nil && c.b.owns(f.Filter) {
-			greeted = append(greeted, sub.filter)
-		}
-		if c.sess.dur != nil {
-			o := sub.options()
-			kept = append(kept, store.Subscription{Filter: sub.filter, QoS: o.qos(), NoLocal: o.noLocal(),
-				RetainAsPublished: o.retainAsPublished(), ID: o.id()})
-		}
-		// Retained messages are not for shared subscriptions, section 4.8.2.
-		if sub.share == nil && (f.RetainHandling == 0 || f.RetainHandling == 1 && isNew) { // [MQTT-3.3.1-9] … 11
-			if !asked[sub] { // the same filter may stand there twice
-				asked[sub] = true
-				wanted = append(wanted, sub)
-			}
-		}
-	}
-	if int64(ack.Size(c.version)) > c.maxSend { // [MQTT-3.9.2-1]
-		ack.Props.Reset()
-	}
-	var replays []*replay
-	for _, sub := range wanted {
-		replays = append(replays, c.b.newReplay(sub))
-	}
-	if suback := encoded(ack.Append(nil, c.version)); len(kept) > 0 { // [MQTT-3.8.4-1]
-		ch := &change{Op: store.Op{Kind: store.Subscribe, Session: c.sess.dur.id, Subscriptions: kept}}
-		c.w.alter(c, ch, suback)
-		ch.answer.replays = replays // nobody looks before it is submitted
-		c.supersede(replays)
-	} else {
-		c.answer(suback)
-		c.sess.mu.Lock()
-		c.sess.replay(c.w, replays)
-		c.sess.mu.Unlock()
-	}
-	c.greet(greeted)
-	return nil
-}
-
-// supersede notes replays that wait for their SUBACK. One for the same subscription that still waits has nothing to send.
-func (c *Conn) supersede(replays []*replay) {
-	s := c.sess
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, r := range replays {
-		if c.asked == nil {
-			c.asked = make(map[*subscription]*replay)
-		}
-		if old := c.asked[r.sub]; old != nil {
-			old.list = nil
-		}
-		c.asked[r.sub] = r
-	}
-}
-
-func (c *Conn) onUnsubscribe(flags uint8, body []byte) error {
-	var p mqtt.Unsubscribe
-	if err := p.Parse(c.version, flags, body); err != nil {
-		return c.fail(err)
-	}
-	ack := mqtt.Unsuback{PacketID: p.PacketID, Codes: make([]mqtt.ReasonCode, len(p.Filters))}
-	if err := c.answerable(ack.Size(c.version)); err != nil {
-		return err
-	}
-	var gone []string
-	for i, f := range p.Filters {
-		if c.sess.unsubscribe(c.w, string(f)) {
-			gone = append(gone, string(f))
-		} else {
-			ack.Codes[i] = mqtt.NoSubscriptionExisted
-		}
-	}
-	if unsuback := encoded(ack.Append(nil, c.version)); len(gone) > 0 && c.sess.dur != nil { // [MQTT-3.10.4-4]
-		c.w.alter(c, &change{Op: store.Op{Kind: store.Unsubscribe, Session: c.sess.dur.id, Filters: gone}}, unsuback)
-	} else {
-		c.answer(unsuback)
-	}
-	return nil
 }
 
 // answerable ends the connection when the answer to a packet, which cannot be made shorter, is larger than the client

@@ -24,6 +24,9 @@ func (c *Conn) onAuth(flags uint8, body []byte) error {
 	if err := a.Parse(c.version, flags, body); err != nil {
 		return c.fail(err)
 	}
+	if c.tooMany(&a.Props) {
+		return c.failMany()
+	}
 	if c.authMethod == "" { // [MQTT-4.12.0-7]
 		return c.fail(violation(mqtt.ProtocolError, "AUTH, but CONNECT had no authentication method"))
 	}
@@ -90,6 +93,7 @@ func (c *Conn) reauthenticate(x auth.Exchange, data []byte) {
 			return
 		}
 		granted = newRights(q)
+		granted.owner = s.rights.Load().owner
 		if told := s.rights.Load().told; told != nil {
 			granted.told = told
 		}

@@ -77,6 +77,7 @@ func (s *session) reauthorize(w *worker) *Conn {
 		default:
 			after = newRights(p)
 		}
+		after.owner = before.owner
 		if before.told != nil {
 			after.told = before.told
 		}

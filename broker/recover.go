@@ -58,9 +58,11 @@ func (h handler) Session(r *store.Session, subs []store.Subscription, received [
 			b.dropSubscription(sub)
 		}
 		other.dead = true
+		b.uses.end(other.rights.Load().owner)
 	} else {
 		b.known.Add(1)
 	}
+	b.uses.restore(s.rights.Load().owner, use{sessions: 1})
 	sh.m[s.id] = s
 	for i := range subs {
 		s.restore(&subs[i])
@@ -96,6 +98,8 @@ func (s *session) restore(r *store.Subscription) {
 // Retained implements store.Handler.
 func (h handler) Retained(m *store.Message) {
 	h.b.retained.Set(m.Topic, m)
+	n, owner := retainedUse(m)
+	h.b.uses.restore(owner, n)
 	if m.Expires != 0 {
 		h.b.sweepLater()
 	}

@@ -75,7 +75,7 @@ func (s *session) fillReplays(w *worker, now int64) {
 			}
 			m := s.retainedNow(r.list[0], now)
 			o := r.sub.options()
-			if m == nil || o.noLocal() && m.From != nil && *m.From == s.id || !s.mayReceive(w, m) { // [MQTT-3.8.3-3]
+			if m == nil || o.noLocal() && s.sent(m) || !s.mayReceive(w, m) { // [MQTT-3.8.3-3]
 				r.list[0], r.list = nil, r.list[1:]
 				continue
 			}
@@ -101,6 +101,9 @@ func (s *session) fillReplays(w *worker, now int64) {
 	s.replays = nil
 }
 
+// sent reports whether a retained message is the session's own.
+func (s *session) sent(m *store.Message) bool { return m.From != nil && m.From.ClientID == s.id }
+
 // retainedNow returns what is retained for the topic of m at this moment, nil if nothing is.
 func (s *session) retainedNow(m *store.Message, now int64) *store.Message {
 	cur, _ := s.b.retained.Get(m.Topic)
@@ -121,7 +124,7 @@ func (s *session) keepReplays(w *worker) {
 		for _, old := range r.list {
 			o := r.sub.options()
 			m := s.retainedNow(old, now)
-			if m != nil && !(o.noLocal() && m.From != nil && *m.From == s.id) && min(m.QoS, o.qos()) > 0 && s.mayReceive(w, m) {
+			if m != nil && !(o.noLocal() && s.sent(m)) && min(m.QoS, o.qos()) > 0 && s.mayReceive(w, m) {
 				s.enqueue(w, m, delivery{ids: r.sub.ids(), qos: min(m.QoS, o.qos()), retain: true, wait: true})
 				w.settle(nil, outItem{})
 			}

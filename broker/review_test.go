@@ -333,7 +333,7 @@ func TestReviewStorm(t *testing.T) {
 			banned[n*7%clients].Store(n%2 == 0)
 			b.Review()
 			if n%10 == 9 {
-				b.End(func(p *auth.Principal) bool { return index(p.Name)%12 == n/10 })
+				b.End(func(p *auth.Principal) bool { return index(p.Name)%12 == n/10 }, nil)
 			}
 		}
 	})

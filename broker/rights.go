@@ -20,11 +20,12 @@ type rights struct {
 	measured auth.Measured // the same, if it looks at sizes
 	dormant  bool          // what was subscribed stays, though it may not be allowed
 	restored bool          // of a session from the store: only some of the identity is known until its client is back
+	owner    uint64        // for whom the session is counted, see ownerOf
 	told     *told         // nil if nothing can be denied
 }
 
 func newRights(p *auth.Principal) *rights {
-	r := &rights{Principal: p, policy: p.Policy, dormant: p.Restricted}
+	r := &rights{Principal: p, policy: p.Policy, dormant: p.Restricted, owner: ownerOf(p)}
 	if p.Policy != nil {
 		r.measured, _ = p.Policy.(auth.Measured)
 		r.told = new(told)
@@ -44,7 +45,7 @@ func restoredRights(p *auth.Principal) *rights {
 
 // noRights are those of a principal that Options.Authorize has refused.
 func noRights(p *auth.Principal, restored bool) *rights {
-	return &rights{Principal: p, policy: nothing{}, dormant: true, restored: restored, told: new(told)}
+	return &rights{Principal: p, policy: nothing{}, dormant: true, restored: restored, owner: ownerOf(p), told: new(told)}
 }
 
 // may asks the policy about anything but publishing.

@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -58,6 +59,7 @@ type scriptBackend struct {
 
 	judge   *judge           // nil: everybody stays
 	service *recordedService // nil: none
+	over    atomic.Int64     // ends that are durable
 
 	authority *authority // nil: clients have the policy of their authenticator
 
@@ -168,7 +170,7 @@ func (s *scriptBackend) Serve(end *testkit.End, client string, options []testkit
 			peer.Transport = o.Value // how far ahead the test authenticator takes its end to be
 		}
 	}
-	l := testkit.NewLink(end)
+	l := &pauseLink{Link: testkit.NewLink(end)}
 	s.mu.Lock()
 	c := s.broker.NewConn(l, peer, broker.Limits{})
 	s.ends = append(s.ends, end)
@@ -177,10 +179,55 @@ func (s *scriptBackend) Serve(end *testkit.End, client string, options []testkit
 	end.SetReadDeadline(time.Now().Add(10 * time.Second))
 	if err := c.Open(end); err == nil {
 		end.SetReadDeadline(time.Time{})
-		testkit.Drive(end, l, c)
+		testkit.Drive(end, l.Link, pausable{c, l})
 	}
 	l.Wait()
 	end.Close()
+}
+
+// pauseLink is a link whose driver can be told not to read.
+type pauseLink struct {
+	*testkit.Link
+	mu   sync.Mutex
+	gate chan struct{} // nil: it reads
+}
+
+func (l *pauseLink) Pause() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.gate == nil {
+		l.gate = make(chan struct{})
+	}
+}
+
+func (l *pauseLink) Resume() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.gate != nil {
+		close(l.gate)
+		l.gate = nil
+	}
+}
+
+func (l *pauseLink) Close(linger bool) {
+	l.Resume()
+	l.Link.Close(linger)
+}
+
+// pausable waits at the end of each readable event while its link is paused.
+type pausable struct {
+	*broker.Conn
+	l *pauseLink
+}
+
+func (p pausable) Flush() {
+	p.Conn.Flush()
+	p.l.mu.Lock()
+	gate := p.l.gate
+	p.l.mu.Unlock()
+	if gate != nil {
+		<-gate
+	}
 }
 
 func (s *scriptBackend) Command(word string, options []testkit.Option) error {
@@ -223,7 +270,36 @@ func (s *scriptBackend) Command(word string, options []testkit.Option) error {
 	case "deny", "permit", "forbid", "dropped", "told", "tellings", "withdrawn":
 		return s.authority.command(s.broker, word, options)
 	case "end": // the sessions of a principal, for good
-		s.broker.End(func(p *auth.Principal) bool { return p.Name == options[0].Key })
+		s.broker.End(func(p *auth.Principal) bool { return p.Name == options[0].Key }, func() { s.over.Add(1) })
+		return nil
+	case "ended": // so many of those are over for good
+		if n := fmt.Sprint(s.over.Load()); n != options[0].Key {
+			return fmt.Errorf("%s ends are durable", n)
+		}
+		return nil
+	case "shed":
+		level, err := strconv.Atoi(options[0].Key)
+		s.broker.Shed(level)
+		return err
+	case "limited": // a counter of Stats.Limited, or of Stats, has this value
+		st := s.broker.Stats()
+		for _, o := range options {
+			name, want, _ := strings.Cut(o.Key, "=")
+			f := reflect.ValueOf(st.Limited).FieldByName(name)
+			if !f.IsValid() {
+				f = reflect.ValueOf(st).FieldByName(name)
+			}
+			if got := fmt.Sprint(f); got != want {
+				return fmt.Errorf("%s is %s", name, got)
+			}
+		}
+		return nil
+	case "once": // it was logged, and no more often
+		for _, o := range options {
+			if n := strings.Count(s.log.String(), o.Key); n != 1 {
+				return fmt.Errorf("%q was logged %d times", o.Key, n)
+			}
+		}
 		return nil
 	case "frozen": // so many sessions are
 		if n := fmt.Sprint(s.broker.Stats().Frozen); n != options[0].Key {

@@ -25,16 +25,17 @@ type session struct {
 	received2 map[uint16]uint32 // its value is the epoch in which it came last
 	epoch     uint32            // counts connections
 
-	rights atomic.Pointer[rights] // what its principal may do; set under mu
+	from   atomic.Pointer[store.Publisher] // what its retained messages have in common; nil before the first
+	rights atomic.Pointer[rights]          // what its principal may do; set under mu
 
 	mu         sync.Mutex
-	dead       bool // ended: nothing may be added
-	frozen     bool // its principal does not stand: nothing comes in or out
-	dirty      bool // in some worker's list of sessions to flush
+	dead       bool   // ended: nothing may be added
+	frozen     bool   // its principal does not stand: nothing comes in or out
+	dirty      bool   // in some worker's list of sessions to flush
+	expiry     uint32 // seconds that it outlives its connection; math.MaxUint32: for ever
 	conn       *Conn
 	leaving    *Conn   // the one before, until all that its end changes has been submitted
 	lim        *Limits // of the connection, or of the last one
-	expiry     uint32  // seconds that it outlives its connection; math.MaxUint32: for ever
 	subs       map[string]*subscription
 	out        []outItem
 	outBytes   int64
@@ -117,6 +118,19 @@ func (s *session) push(w *worker, m *store.Message, d delivery) bool {
 		return false
 	}
 	return s.enqueue(w, m, d)
+}
+
+// publisher returns what the session's retained messages say of it, and the limits that they have.
+func (s *session) publisher() (*store.Publisher, *Limits) {
+	owner := s.rights.Load().owner
+	p := s.from.Load()
+	if p == nil || p.Owner != owner {
+		p = &store.Publisher{ClientID: s.id, Owner: owner}
+		s.from.Store(p)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return p, s.lim
 }
 
 // waiting is how many messages are in the queue.
@@ -309,6 +323,9 @@ func (s *session) end(w *worker) func() {
 		return func() {}
 	}
 	s.dead = true
+	if s.dur != nil {
+		s.b.ends.begin(s)
+	}
 	if s.frozen {
 		s.b.frozen.Add(-1)
 	}
@@ -344,6 +361,8 @@ func (s *session) end(w *worker) func() {
 		}
 		if s.dur != nil {
 			s.forget(w, shared, below)
+		} else {
+			s.b.ends.over(s)
 		}
 	}
 }
@@ -351,10 +370,7 @@ func (s *session) end(w *worker) func() {
 // forget has the store end the session, after the messages of shared subscriptions that wait in it have gone to others.
 func (s *session) forget(w *worker, shared bool, below uint64) {
 	q := s.dur
-	end := &change{Op: store.Op{Kind: store.EndSession, Session: q.id}}
-	if s.ended != nil {
-		end.Wait = s.ended
-	}
+	end := &change{Op: store.Op{Kind: store.EndSession, Session: q.id, Wait: s}}
 	if !shared || q.caughtUp() {
 		w.alter(nil, end, outItem{})
 		return

@@ -162,16 +162,24 @@ func (c *Conn) dismiss() error {
 // End ends, without their wills, the connections and sessions of the principals that match: for good, unlike Review. It
 // returns when none of them is served any more, and ends them in the background. A client may connect again at once, to a
 // session of its own, unless its authenticator knows better.
-func (b *Broker) End(match func(*auth.Principal) bool) {
+//
+// done, if not nil, is called on a goroutine of its own when no crash can bring any of these sessions back, those included
+// that had ended before. That may take as long as the store refuses changes; when the broker is shut down or crashes
+// before, it is not called at all.
+func (b *Broker) End(match func(*auth.Principal) bool, done func()) {
 	var over []*session
 	w := b.worker()
 	defer b.release(w)
+	e := &ending{open: 1, done: done}
 	for _, s := range b.allSessions() {
 		if s.condemn(w, match) {
 			over = append(over, s)
+			b.ends.watch(s, e)
 		}
 	}
+	b.ends.watchOlder(match, e)
 	b.share(len(over), func(i int) { over[i].abolish() })
+	b.ends.less(b, e)
 }
 
 var removed = Standing{Refused: mqtt.AdministrativeAction, Text: "the identity has been removed"}

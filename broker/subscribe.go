@@ -5,8 +5,139 @@ import (
 
 	"github.com/sealmq/sealmq/auth"
 	"github.com/sealmq/sealmq/mqtt"
+	"github.com/sealmq/sealmq/store"
 	"github.com/sealmq/sealmq/topic"
 )
+
+func (c *Conn) onSubscribe(flags uint8, body []byte) error {
+	var p mqtt.Subscribe
+	if err := p.Parse(c.version, flags, body); err != nil {
+		return c.fail(err)
+	}
+	if p.Props.Has(mqtt.PropSubscriptionIDs) && c.lim.NoSubscriptionIDs {
+		return c.fail(violation(mqtt.SubscriptionIDsNotSupported, "subscription identifiers are switched off here"))
+	}
+	if c.tooMany(&p.Props) {
+		return c.failMany()
+	}
+	if n := len(p.Filters) - c.lim.MaxSubscribeFilters; n > 0 {
+		c.limited(limitedFilters, "max_subscribe_filters", "filters", len(p.Filters))
+		c.w.count(limitedFilters, uint64(n-1))
+	}
+	ack := mqtt.Suback{PacketID: p.PacketID, Codes: make([]mqtt.ReasonCode, len(p.Filters))}
+	if err := c.answerable(ack.Size(c.version)); err != nil {
+		return err
+	}
+	id := uint32(0)
+	if p.Props.Has(mqtt.PropSubscriptionIDs) && len(p.Props.SubscriptionIDs) > 0 {
+		id = p.Props.SubscriptionIDs[0]
+	}
+	var wanted []*subscription
+	var kept []store.Subscription
+	var greeted []string
+	full := c.sess.dur != nil && c.b.store.Ready() != nil
+	asked := make(map[*subscription]bool)
+	for i := range p.Filters {
+		f := &p.Filters[i]
+		if full || i >= c.lim.MaxSubscribeFilters {
+			ack.Codes[i] = mqtt.QuotaExceeded
+			continue
+		}
+		sub, isNew, code, why := c.subscribe(f, id)
+		ack.Codes[i] = code
+		if sub == nil {
+			if why != "" && !ack.Props.Has(mqtt.PropReasonString) { // one for the whole packet
+				ack.Props.ReasonString = []byte(why)
+				ack.Props.Set(mqtt.PropReasonString)
+			}
+			c.b.log.Info("subscription refused", c.attrs("filter", string(f.Filter), "reason", code.String())...)
+			continue
+		}
+		if sub.filter[0] == '$' && c.b.greeter != nil && c.b.owns(f.Filter) {
+			greeted = append(greeted, sub.filter)
+		}
+		if c.sess.dur != nil {
+			o := sub.options()
+			kept = append(kept, store.Subscription{Filter: sub.filter, QoS: o.qos(), NoLocal: o.noLocal(),
+				RetainAsPublished: o.retainAsPublished(), ID: o.id()})
+		}
+		// Retained messages are not for shared subscriptions, section 4.8.2.
+		if sub.share == nil && (f.RetainHandling == 0 || f.RetainHandling == 1 && isNew) { // [MQTT-3.3.1-9] … 11
+			if !asked[sub] { // the same filter may stand there twice
+				asked[sub] = true
+				wanted = append(wanted, sub)
+			}
+		}
+	}
+	if int64(ack.Size(c.version)) > c.maxSend { // [MQTT-3.9.2-1]
+		ack.Props.Reset()
+	}
+	var replays []*replay
+	if len(wanted) > 0 && c.b.sheds(shedRetained) {
+		c.w.count(shedReplays, uint64(len(wanted)))
+		wanted = nil
+	}
+	for _, sub := range wanted {
+		replays = append(replays, c.b.newReplay(sub))
+	}
+	if suback := encoded(ack.Append(nil, c.version)); len(kept) > 0 { // [MQTT-3.8.4-1]
+		ch := &change{Op: store.Op{Kind: store.Subscribe, Session: c.sess.dur.id, Subscriptions: kept}}
+		c.w.alter(c, ch, suback)
+		ch.answer.replays = replays // nobody looks before it is submitted
+		c.supersede(replays)
+	} else {
+		c.answer(suback)
+		c.sess.mu.Lock()
+		c.sess.replay(c.w, replays)
+		c.sess.mu.Unlock()
+	}
+	c.greet(greeted)
+	return nil
+}
+
+// supersede notes replays that wait for their SUBACK. One for the same subscription that still waits has nothing to send.
+func (c *Conn) supersede(replays []*replay) {
+	s := c.sess
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, r := range replays {
+		if c.asked == nil {
+			c.asked = make(map[*subscription]*replay)
+		}
+		if old := c.asked[r.sub]; old != nil {
+			old.list = nil
+		}
+		c.asked[r.sub] = r
+	}
+}
+
+func (c *Conn) onUnsubscribe(flags uint8, body []byte) error {
+	var p mqtt.Unsubscribe
+	if err := p.Parse(c.version, flags, body); err != nil {
+		return c.fail(err)
+	}
+	if c.tooMany(&p.Props) {
+		return c.failMany()
+	}
+	ack := mqtt.Unsuback{PacketID: p.PacketID, Codes: make([]mqtt.ReasonCode, len(p.Filters))}
+	if err := c.answerable(ack.Size(c.version)); err != nil {
+		return err
+	}
+	var gone []string
+	for i, f := range p.Filters {
+		if c.sess.unsubscribe(c.w, string(f)) {
+			gone = append(gone, string(f))
+		} else {
+			ack.Codes[i] = mqtt.NoSubscriptionExisted
+		}
+	}
+	if unsuback := encoded(ack.Append(nil, c.version)); len(gone) > 0 && c.sess.dur != nil { // [MQTT-3.10.4-4]
+		c.w.alter(c, &change{Op: store.Op{Kind: store.Unsubscribe, Session: c.sess.dur.id, Filters: gone}}, unsuback)
+	} else {
+		c.answer(unsuback)
+	}
+	return nil
+}
 
 // subscribe carries out one entry of a SUBSCRIBE. It returns the subscription and whether it did not exist before, or
 // nil and the reason against it, with the words of the policy if it has any.
@@ -21,7 +152,11 @@ func (c *Conn) subscribe(f *mqtt.Subscription, id uint32) (sub *subscription, is
 		return nil, false, mqtt.SharedSubscriptionsNotSupported, ""
 	case c.lim.NoWildcards && strings.ContainsAny(plain, "+#"):
 		return nil, false, mqtt.WildcardSubscriptionsNotSupported, ""
+	case len(plain) > c.lim.MaxTopicLength:
+		c.limited(limitedTopicLength, "max_topic_length", "bytes", len(plain))
+		return nil, false, mqtt.TopicFilterInvalid, ""
 	case c.lim.MaxTopicLevels < 65535 && levels(plain) > c.lim.MaxTopicLevels:
+		c.limited(limitedTopicLevels, "max_topic_levels", "levels", levels(plain))
 		return nil, false, mqtt.TopicFilterInvalid, ""
 	}
 	if r := s.rights.Load(); !r.may(auth.Subscribe, plain, f.QoS, false) {
@@ -57,6 +192,7 @@ func (c *Conn) enter(f *mqtt.Subscription, filter, plain string, shared bool, id
 		return sub, false, mqtt.ReasonCode(granted)
 	}
 	if n >= c.lim.MaxSubscriptions {
+		c.limited(limitedSubscriptions, "max_subscriptions")
 		return nil, false, mqtt.QuotaExceeded
 	}
 	sub = &subscription{sess: s, filter: filter}

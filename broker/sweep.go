@@ -48,6 +48,7 @@ func (w *worker) removeExpired(name string, now int64) {
 		return
 	}
 	w.b.retained.Delete(name)
+	w.b.uses.retain(m, nil, nil, &w.b.cfg)
 	w.alter(nil, &change{Op: store.Op{Kind: store.Publish, Retained: true, Message: &store.Message{Topic: name}}}, outItem{})
 	w.submit()
 }

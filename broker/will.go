@@ -2,6 +2,7 @@ package broker
 
 import (
 	"bytes"
+	"time"
 
 	"github.com/sealmq/sealmq/auth"
 	"github.com/sealmq/sealmq/mqtt"
@@ -26,10 +27,15 @@ func (c *Conn) newWill(p *mqtt.Connect, id string, principal *auth.Principal) (*
 	if !payloadFits(&m.Props, m.Payload) {
 		return nil, mqtt.PayloadFormatInvalid, "the will's payload is not UTF-8 as its payload format says"
 	}
+	delay := m.Props.WillDelay
+	if most := uint32(c.lim.MaxWillDelay / time.Second); most > 0 && delay > most {
+		c.limited(limitedWillDelay, "max_will_delay", "client", id, "delay", delay)
+		delay = most
+	}
 	return &store.Will{
 		Topic: append([]byte(nil), m.Topic...), Payload: append([]byte(nil), m.Payload...),
 		Props: m.AppendForwardProps(nil), Expiry: m.Props.MessageExpiry, HasExpiry: m.Props.Has(mqtt.PropMessageExpiry),
-		Delay: m.Props.WillDelay, QoS: m.QoS, Retain: m.Retain,
+		Delay: delay, QoS: m.QoS, Retain: m.Retain,
 	}, mqtt.Success, ""
 }
 
@@ -57,7 +63,13 @@ func (s *session) publishWill(w *worker, wl *store.Will) {
 		p.will = s.dur.id
 	}
 	w.route(p)
+	limit := w.over
 	w.settle(nil, outItem{})
+	if limit != "" {
+		w.count(limitedRetained, 1)
+		w.b.warnLimit(s.id, limit, []any{"client", s.id, "will", string(wl.Topic), "principal", r.Name})
+		s.forgetWill(w)
+	}
 }
 
 // forgetWill has the store forget a will that was taken from the session and is not a message.
@@ -72,7 +84,12 @@ func (c *Conn) publishable(name []byte) (mqtt.ReasonCode, string) {
 	if len(name) > 0 && name[0] == '$' && reserved(name) && !(c.bridge && bytes.HasPrefix(name, bridgeState)) {
 		return mqtt.NotAuthorized, "the broker alone publishes to this topic"
 	}
+	if len(name) > c.lim.MaxTopicLength {
+		c.limited(limitedTopicLength, "max_topic_length", "bytes", len(name))
+		return mqtt.TopicNameInvalid, "topic longer than max_topic_length"
+	}
 	if c.lim.MaxTopicLevels < 65535 && levels(name) > c.lim.MaxTopicLevels {
+		c.limited(limitedTopicLevels, "max_topic_levels", "levels", levels(name))
 		return mqtt.TopicNameInvalid, "topic with more levels than max_topic_levels"
 	}
 	return mqtt.Success, ""

@@ -34,9 +34,10 @@ type worker struct {
 	merge  func(*subscription) bool
 	merged map[*session]merged
 	groups []*group
-	full   int  // receivers whose queue had no room
-	passed bool // members of the group under way were passed over since they may not receive it
-	encode bool // the publication may be encoded at once for QoS 0
+	full   int    // receivers whose queue had no room
+	over   string // the limit that keeps the publication from being retained: it has reached nobody; else empty
+	passed bool   // members of the group under way were passed over since they may not receive it
+	encode bool   // the publication may be encoded at once for QoS 0
 
 	chunks []*[]byte // empty ones
 	given  int       // chunks that the event has taken
@@ -158,12 +159,16 @@ func (g merged) delivery() delivery {
 	return d
 }
 
-// route delivers a publication to everybody who wants it and reports whether anybody did. settle must follow.
+// route delivers a publication to everybody who wants it and reports whether anybody did. A retained one that is beyond a
+// limit, which is in over then, reaches nobody. settle must follow.
 func (w *worker) route(p publication) bool {
 	match := w.b.index.Lookup(p.topic)
 	w.pub, w.m, w.name, w.taken, w.full = p, nil, match.Topic(), 0, 0
-	if p.retain {
-		w.routeRetained()
+	if w.over = ""; p.retain {
+		if w.routeRetained(); w.over != "" {
+			w.m, w.name = nil, ""
+			return false
+		}
 	} else {
 		w.fanOut(match)
 	}
@@ -185,12 +190,20 @@ func (w *worker) routeRetained() {
 		w.b.testOnlyRetaining()
 	}
 	m := w.message()
-	m.Seq = w.b.seq.Add(1)
-	if w.pub.from != nil {
-		id := w.pub.from.id
-		m.From = &id
+	old, _ := w.b.retained.Get(w.name)
+	var lim *Limits
+	if from := w.pub.from; from != nil {
+		m.From, lim = from.publisher()
 	}
+	kept := m
 	if len(m.Payload) == 0 {
+		kept = nil
+	}
+	if w.over = w.b.uses.retain(old, kept, lim, &w.b.cfg); w.over != "" {
+		return
+	}
+	m.Seq = w.b.seq.Add(1)
+	if kept == nil {
 		w.b.retained.Delete(w.name) // [MQTT-3.3.1-6]
 	} else {
 		w.b.retained.Set(w.name, m) // [MQTT-3.3.1-5]

@@ -4,12 +4,18 @@ package store
 type Message struct {
 	Topic   string
 	Payload []byte
-	Props   []byte  // encoded MQTT 5 properties that every receiver gets unaltered
-	Expires int64   // nanoseconds on the broker's clock after which it must not be sent; 0: never
-	Seq     uint64  // order of retained messages; 0 for others
-	From    *string // client identifier of the publisher of a retained message; nil for others
+	Props   []byte     // encoded MQTT 5 properties that every receiver gets unaltered
+	Expires int64      // nanoseconds on the broker's clock after which it must not be sent; 0: never
+	Seq     uint64     // order of retained messages; 0 for others
+	From    *Publisher // of a retained message; nil if it was none of the clients, and for others
 	QoS     uint8
 	Retain  bool // the publisher's RETAIN flag
+}
+
+// Publisher is who has published a retained message. It is shared by its messages and immutable.
+type Publisher struct {
+	ClientID string
+	Owner    uint64 // a number that its principal has for good; 0: not known
 }
 
 // Size is what the message counts for in a bound given in bytes.

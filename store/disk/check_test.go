@@ -47,7 +47,7 @@ func sample(t *testing.T) string {
 	both, own := text("a/b"), store.NewMessage("a/c", []byte{0xff, 0}, []byte{0x03, 0, 1, 'x'})
 	own.Expires = int64(clock + time.Hour)
 	kept := text("r/1")
-	kept.Seq, kept.From, kept.QoS = 1, new("pump"), 1
+	kept.Seq, kept.From, kept.QoS = 1, &store.Publisher{ClientID: "pump"}, 1
 	size := uint64(both.Size())
 	submit := func(op *store.Op, ps ...*store.Placement) {
 		for _, p := range ps {

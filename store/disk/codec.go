@@ -92,6 +92,20 @@ func (d *decoder) int() int64 {
 	return v
 }
 
+// number reads eight bytes that are not 0 together.
+func (d *decoder) number() uint64 {
+	if len(d.b) < 8 {
+		d.fail()
+		return 0
+	}
+	v := binary.BigEndian.Uint64(d.b)
+	d.b = d.b[8:]
+	if v == 0 {
+		d.fail()
+	}
+	return v
+}
+
 // bytes returns a part of the value, not a copy.
 func (d *decoder) bytes(max uint64) []byte {
 	n := d.uint(max)
@@ -223,12 +237,14 @@ const (
 	messageSeq     = 16
 	messageFrom    = 32
 	messageProps   = 64
+	messageOwner   = 128 // eight bytes follow the publisher's identifier; without, it is 0
 )
 
 // appendMessage encodes a message, without the version of the layout.
 func appendMessage(b []byte, m *store.Message) []byte {
 	b = append(b, m.QoS&3|bit(m.Retain, messageRetain)|bit(m.Expires != 0, messageExpires)|bit(m.Seq != 0, messageSeq)|
-		bit(m.From != nil, messageFrom)|bit(len(m.Props) > 0, messageProps))
+		bit(m.From != nil, messageFrom)|bit(len(m.Props) > 0, messageProps)|
+		bit(m.From != nil && m.From.Owner != 0, messageOwner))
 	b = appendBytes(b, m.Topic)
 	if m.Expires != 0 {
 		b = binary.AppendVarint(b, m.Expires)
@@ -237,7 +253,10 @@ func appendMessage(b []byte, m *store.Message) []byte {
 		b = binary.AppendUvarint(b, m.Seq)
 	}
 	if m.From != nil {
-		b = appendBytes(b, *m.From)
+		b = appendBytes(b, m.From.ClientID)
+		if m.From.Owner != 0 {
+			b = binary.BigEndian.AppendUint64(b, m.From.Owner)
+		}
 	}
 	if len(m.Props) > 0 {
 		b = appendBytes(b, m.Props)
@@ -245,15 +264,14 @@ func appendMessage(b []byte, m *store.Message) []byte {
 	return append(b, m.Payload...)
 }
 
-// message decodes what is left as a message with data of its own. from, if not nil, finds the one copy of a publisher's
-// identifier.
-func (d *decoder) message(from func([]byte) *string) *store.Message {
-	flags := d.flags(3 | messageRetain | messageExpires | messageSeq | messageFrom | messageProps)
+// message decodes what is left as a message with data of its own. from, if not nil, finds the one copy of a publisher.
+func (d *decoder) message(from func(clientID []byte, owner uint64) *store.Publisher) *store.Message {
+	flags := d.byte()
 	qos := d.qos(flags)
 	topic := d.bytes(maxText)
 	var expires int64
 	var seq uint64
-	var publisher *string
+	var publisher *store.Publisher
 	var props []byte
 	if flags&messageExpires != 0 {
 		expires = d.int()
@@ -262,11 +280,17 @@ func (d *decoder) message(from func([]byte) *string) *store.Message {
 		seq = d.uint(math.MaxUint64)
 	}
 	if flags&messageFrom != 0 {
-		if v := d.bytes(maxText); from != nil {
-			publisher = from(v)
-		} else {
-			publisher = new(string(v))
+		id, owner := d.bytes(maxText), uint64(0)
+		if flags&messageOwner != 0 {
+			owner = d.number()
 		}
+		if from != nil {
+			publisher = from(id, owner)
+		} else {
+			publisher = &store.Publisher{ClientID: string(id), Owner: owner}
+		}
+	} else if flags&messageOwner != 0 {
+		d.fail()
 	}
 	if flags&messageProps != 0 {
 		props = d.bytes(maxBytes)
@@ -281,7 +305,7 @@ func (d *decoder) message(from func([]byte) *string) *store.Message {
 	return m
 }
 
-func decodeMessage(v []byte, from func([]byte) *string) (*store.Message, error) {
+func decodeMessage(v []byte, from func([]byte, uint64) *store.Publisher) (*store.Message, error) {
 	d := newDecoder(v)
 	m := d.message(from)
 	return m, d.end()

@@ -13,7 +13,7 @@ import (
 
 // samples are values of every kind.
 func samples() map[byte][]byte {
-	from := "client"
+	from := store.Publisher{ClientID: "client", Owner: math.MaxUint64}
 	m := store.NewMessage("a/b", []byte("payload"), []byte{1, 2, 3})
 	m.Expires, m.Seq, m.From, m.QoS, m.Retain = -5, math.MaxUint64, &from, 2, true
 	p := &store.Placement{Bytes: math.MaxUint64, SubIDs: []uint32{1, 268435455}, Share: "$share/g/#", QoS: 1, Retain: true}

@@ -262,8 +262,12 @@ func (x *export) retained() error {
 		if err != nil {
 			return fmt.Errorf("topic %.200q: %w", key[1:], err)
 		}
-		return x.enc.Encode(retainedLine{Kind: "retained", payloadLine: payloadOf(m.Topic, m.Payload, m.Props, m.QoS, true),
-			From: m.From, ExpiresAt: x.at(time.Duration(m.Expires))})
+		l := retainedLine{Kind: "retained", payloadLine: payloadOf(m.Topic, m.Payload, m.Props, m.QoS, true),
+			ExpiresAt: x.at(time.Duration(m.Expires))}
+		if m.From != nil {
+			l.From = &m.From.ClientID
+		}
+		return x.enc.Encode(l)
 	})
 }
 

@@ -11,14 +11,14 @@ import (
 )
 
 const (
-	loadPace = 2 * time.Second     // between lines in the log
-	maxPause = 30 * 24 * time.Hour // a wall clock that went further is not believed
-	maxNames = 1 << 16             // publishers' identifiers that are looked for among those seen
+	loadPace      = 2 * time.Second     // between lines in the log
+	maxPause      = 30 * 24 * time.Hour // a wall clock that went further is not believed
+	maxPublishers = 1 << 16             // publishers that are looked for among those seen
 )
 
 // Load implements store.Store. It reads the records of all sessions, but of each queue only the two ends.
 func (s *Store) Load(h store.Handler) (time.Duration, error) {
-	l := &loader{s: s, h: h, began: time.Now(), names: make(map[string]*string)}
+	l := &loader{s: s, h: h, began: time.Now(), publishers: make(map[string]*store.Publisher)}
 	l.told = l.began
 	purge, err := l.purges()
 	if err == nil {
@@ -78,7 +78,7 @@ type loader struct {
 	began, told time.Time
 	nSessions   int
 	nRetained   int
-	names       map[string]*string
+	publishers  map[string]*store.Publisher // by client identifier
 }
 
 // progress writes to the log when it takes long.
@@ -354,7 +354,7 @@ func (l *loader) retained() error {
 		v, err := it.ValueAndErr()
 		if err == nil {
 			var m *store.Message
-			if m, err = decodeMessage(v, l.name); err == nil && m.Topic != string(it.Key()[1:]) {
+			if m, err = decodeMessage(v, l.publisher); err == nil && m.Topic != string(it.Key()[1:]) {
 				err = errDamaged
 			}
 			if err == nil {
@@ -376,14 +376,15 @@ func (l *loader) retained() error {
 	return nil
 }
 
-// name returns the one copy of a publisher's identifier.
-func (l *loader) name(b []byte) *string {
-	if p, ok := l.names[string(b)]; ok {
+// publisher returns the one copy of a publisher. A client identifier that changes hands has one copy at a time.
+func (l *loader) publisher(id []byte, owner uint64) *store.Publisher {
+	p, known := l.publishers[string(id)]
+	if known && p.Owner == owner {
 		return p
 	}
-	p := new(string(b))
-	if len(l.names) < maxNames {
-		l.names[*p] = p
+	p = &store.Publisher{ClientID: string(id), Owner: owner}
+	if known || len(l.publishers) < maxPublishers {
+		l.publishers[p.ClientID] = p
 	}
 	return p
 }

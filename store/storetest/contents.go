@@ -31,7 +31,7 @@ func fields(t *testing.T, h *harness) {
 		{Filter: long, QoS: 2, NoLocal: true, RetainAsPublished: true, ID: 268435455}, {Filter: "$share/g/#"}, {Filter: ""}}})
 	do(&store.Op{Kind: store.Subscribe, Session: 1<<64 - 1, Wait: h, Subscriptions: []store.Subscription{{Filter: "a/+", QoS: 1}}})
 	big := &store.Message{Topic: long, Payload: bytes.Repeat([]byte{7}, 20<<20), Props: []byte("props"), Expires: 1 << 62, Seq: 1<<64 - 1,
-		From: &long, QoS: 2, Retain: true}
+		From: &store.Publisher{ClientID: long, Owner: 1<<64 - 1}, QoS: 2, Retain: true}
 	op := &store.Op{Kind: store.Publish, Session: 7, PacketID: 65535, Retained: true, Message: big, Wait: h}
 	op.Place(&store.Placement{Session: 7, Pos: 1, Bytes: uint64(big.Size()), SubIDs: []uint32{1, 268435455}, Share: "$share/g/#", QoS: 2, Retain: true})
 	op.Place(&store.Placement{Session: 1<<64 - 1, Pos: 1 << 62, Bytes: 1 << 63})
@@ -177,7 +177,7 @@ func retained(t *testing.T, h *harness) {
 				continue
 			}
 			msg := message(fmt.Sprint("t/", topic), payload)
-			from := fmt.Sprint("from ", i%2)
+			from := store.Publisher{ClientID: fmt.Sprint("from ", i%2), Owner: uint64(i % 3)}
 			msg.Seq, msg.From, msg.Retain = uint64(i+1), &from, true
 			op := h.publish(msg)
 			op.Retained = true

@@ -145,7 +145,7 @@ func (s *Source) publish(id store.SessionID) *store.Op {
 	op := &store.Op{Kind: store.Publish, Session: id, Message: m}
 	if s.intn(5) == 0 {
 		s.seq++
-		from := fmt.Sprint("client ", id)
+		from := store.Publisher{ClientID: fmt.Sprint("client ", id), Owner: uint64(s.intn(3))}
 		op.Retained, m.Retain, m.Seq, m.From = true, true, s.seq, &from
 	}
 	if s.intn(4) == 0 {

@@ -148,7 +148,7 @@ func willText(w *store.Will) string {
 func messageText(m *store.Message) string {
 	from := ""
 	if m.From != nil {
-		from = *m.From
+		from = fmt.Sprint(*m.From)
 	}
 	return fmt.Sprintf("%q %d bytes %08x props %q expires %d seq %d from %q qos %d retain %v\n",
 		m.Topic, len(m.Payload), crc32.ChecksumIEEE(m.Payload), m.Props, m.Expires, m.Seq, from, m.QoS, m.Retain)

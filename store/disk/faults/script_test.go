@@ -153,7 +153,7 @@ func (a *author) publish(id store.SessionID, s *authorSession) *store.Op {
 	m.QoS = 1 + uint8(a.rng.IntN(2))
 	if op.Retained {
 		a.seq++
-		m.Retain, m.Seq, m.From = true, a.seq, &s.record.ClientID
+		m.Retain, m.Seq, m.From = true, a.seq, &store.Publisher{ClientID: s.record.ClientID, Owner: uint64(a.rng.IntN(3))}
 	}
 	if a.rng.IntN(4) == 0 {
 		m.Expires = int64(1 + a.rng.IntN(1e9))
