@@ -51,9 +51,8 @@ func (c *conn) shake(ctx context.Context, until time.Time) error {
 	}
 	c.mu.Unlock()
 	stop := context.AfterFunc(ctx, func() { c.Close(false) })
-	c.g.slots.acquire(false)
 	err := c.tls.HandshakeContext(context.Background())
-	c.g.slots.release()
+	c.tap.rest(c)
 	stop()
 	if err != nil {
 		e := c.diagnose(err)

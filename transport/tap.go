@@ -30,6 +30,7 @@ type tap struct {
 	got     int     // bytes received
 	sent    int     // bytes sent
 	started bool
+	slot    bool             // of those that compute, it has one
 	shown   *tls.Certificate // ours, as it was chosen for this client
 }
 
@@ -60,14 +61,39 @@ func (c *conn) tapRead(p []byte) (int, error) {
 	return n, err
 }
 
-// read reads from the network and takes notes.
+// work waits for a slot, in which the handshake computes.
+func (t *tap) work(c *conn) {
+	if !t.slot {
+		c.g.slots.acquire(t.hello.resumes)
+		t.slot = true
+	}
+}
+
+// rest gives the slot back.
+func (t *tap) rest(c *conn) {
+	if t.slot {
+		t.slot = false
+		c.g.slots.release()
+	}
+}
+
+// read reads from the network, without a slot, and goes on with one. After an
+// error there is nothing to compute.
 func (t *tap) read(c *conn, p []byte) (int, error) {
+	t.rest(c)
+	n, err := t.receive(c, p)
+	if err == nil {
+		t.work(c)
+	}
+	return n, err
+}
+
+// receive reads from the network and takes notes.
+func (t *tap) receive(c *conn, p []byte) (int, error) {
 	if t.got >= handshakeInput {
 		return 0, errHandshakeTooLong
 	}
-	c.g.slots.release()
 	n, err := c.nc.Read(p[:min(len(p), handshakeInput-t.got)])
-	c.g.slots.acquire(t.hello.resumes)
 	t.got += n
 	if k := min(n, 16-len(t.first)); k > 0 {
 		t.first = append(t.first, p[:k]...)
@@ -81,14 +107,15 @@ func (t *tap) read(c *conn, p []byte) (int, error) {
 	return n, err
 }
 
-// readHello reads until the ClientHello is complete, or is none.
+// readHello reads until the ClientHello is complete, or is none. It needs no
+// slot: who dribbles is in nobody's way.
 func (t *tap) readHello(c *conn) error {
 	raw := make([]byte, 0, 2048)
 	for {
 		if len(raw) == cap(raw) {
 			raw = append(raw, 0)[:len(raw)]
 		}
-		n, err := t.read(c, raw[len(raw):cap(raw)])
+		n, err := t.receive(c, raw[len(raw):cap(raw)])
 		raw = raw[:len(raw)+n]
 		msg, rest, state := assemble(raw)
 		if state == helloMore && err == nil {
@@ -99,6 +126,9 @@ func (t *tap) readHello(c *conn) error {
 			if t.hello, t.parsed = parseHello(msg); t.parsed {
 				t.buf = split(msg, raw[1], raw[2], rest)
 			}
+		}
+		if err == nil {
+			t.work(c)
 		}
 		return err
 	}
