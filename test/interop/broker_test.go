@@ -76,6 +76,7 @@ const deviceID = "it"
 
 const brokerConfig = `
 data = "data"
+policy = "open.policy"
 [log]
 level = "debug"
 format = "json"
@@ -89,14 +90,30 @@ tls = false
 anonymous = true
 `
 
+// openPolicy lets everybody do everything: what is tested is the protocol.
+const openPolicy = `policy everybody {
+  allow publish, subscribe #
+  allow subscribe $SYS/#
+  allow subscribe $pki/cacerts/#
+}
+`
+
+// configure writes the configuration of a broker into its folder.
+func configure(t *testing.T, dir, config string) {
+	t.Helper()
+	for name, text := range map[string]string{"sealmq.toml": config, "open.policy": openPolicy} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // startBroker starts one, waits until it is ready, and at the end of the test
 // stops it and looks through what it logged.
 func startBroker(t *testing.T) *broker {
 	t.Helper()
 	b := &broker{dir: t.TempDir()}
-	if err := os.WriteFile(filepath.Join(b.dir, "sealmq.toml"), []byte(brokerConfig), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	configure(t, b.dir, brokerConfig)
 	cmd := exec.Command(program, "serve", "--config", "sealmq.toml")
 	cmd.Dir = b.dir
 	stdout, err := cmd.StdoutPipe()

@@ -55,6 +55,7 @@ func (c webSocketPython) start(t *testing.T) (missing string) {
 
 const webSocketConfig = `
 data = "data"
+policy = "open.policy"
 [log]
 level = "debug"
 format = "json"
@@ -95,9 +96,7 @@ func webSocketMatrix(t *testing.T, c client) {
 func startWebSocketBroker(t *testing.T) *broker {
 	t.Helper()
 	b := &broker{dir: t.TempDir()}
-	if err := os.WriteFile(filepath.Join(b.dir, "sealmq.toml"), []byte(webSocketConfig), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	configure(t, b.dir, webSocketConfig)
 	cmd := exec.Command(program, "serve", "--config", "sealmq.toml")
 	cmd.Dir = b.dir
 	stderr, err := cmd.StderrPipe()

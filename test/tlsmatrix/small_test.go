@@ -41,12 +41,14 @@ func startBroker(t *testing.T, listeners map[string]string) *broker {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("go build ./cmd/sealmq: %v\n%s", err, out)
 	}
-	config := "data = \"data\"\nmemory = true\n[log]\nformat = \"json\"\n"
+	config := "data = \"data\"\nmemory = true\npolicy = \"open.policy\"\n[log]\nformat = \"json\"\n"
 	for name, keys := range listeners {
 		config += "[[listener]]\nname = \"" + name + "\"\naddress = \"127.0.0.1:0\"\n" + keys + "\n"
 	}
-	if err := os.WriteFile(filepath.Join(dir, "sealmq.toml"), []byte(config), 0o600); err != nil {
-		t.Fatal(err)
+	for name, text := range map[string]string{"sealmq.toml": config, "open.policy": "policy everybody { allow publish, subscribe # }\n"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
 	b.cmd = exec.Command(b.program, "serve", "--config", "sealmq.toml")
 	b.cmd.Dir = dir
