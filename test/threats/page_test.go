@@ -13,7 +13,7 @@ import (
 )
 
 // tests finds the names of all tests and fuzz targets of both modules, each as
-// "folder TestName", and the titles of the scripted conversations as "connect: title".
+// "folder TestName" with sealmq for the root, and the titles of the scripted conversations as "connect: title".
 func tests(t *testing.T) map[string]bool {
 	t.Helper()
 	found := map[string]bool{}
@@ -29,6 +29,9 @@ func tests(t *testing.T) map[string]bool {
 				return nil // being written
 			}
 			dir, _ := filepath.Rel(root, filepath.Dir(p))
+			if dir == "." {
+				dir = "sealmq"
+			}
 			for _, decl := range f.Decls {
 				if fn, ok := decl.(*ast.FuncDecl); ok && fn.Recv == nil {
 					found[filepath.ToSlash(dir)+" "+fn.Name.Name] = true
@@ -56,7 +59,7 @@ func tests(t *testing.T) map[string]bool {
 var (
 	testName     = regexp.MustCompile("`([a-z0-9/.]+ (?:Test|Fuzz)[A-Za-z0-9_]*)`")
 	conversation = regexp.MustCompile("`([a-z]+: [^`]+)`")
-	row          = regexp.MustCompile(`(?m)^\| ([A-Z]+[0-9.]+) \|.*$`)
+	row          = regexp.MustCompile(`(?m)^\| ([A-Z][0-9]+) \|.*$`)
 )
 
 // Every test that the page names exists, and every row names one, or says why
@@ -70,7 +73,7 @@ func TestPage(t *testing.T) {
 	known := tests(t)
 	seen := map[string]bool{}
 	rows := row.FindAllStringSubmatch(string(page), -1)
-	if len(rows) < 100 {
+	if len(rows) < 80 {
 		t.Errorf("the page has %d rows", len(rows))
 	}
 	for _, r := range rows {
