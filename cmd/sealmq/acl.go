@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -24,13 +23,14 @@ func newAclCmd() *cobra.Command {
   sealmq acl diff old.policy new.policy                   what a change changes
   sealmq acl lint                                         what looks wrong
   sealmq acl format --write                               the file in its usual form
+  sealmq acl starter >new.policy                          the one that a broker begins with
 
 Say who may do what, and why. The policy is the file policy in the data folder,
 unless the configuration or the command names another.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newAclExplainCmd(), newAclWhyCmd(), newAclTestCmd(), newAclDiffCmd(), newAclLintCmd(), newAclFormatCmd())
+	cmd.AddCommand(newAclExplainCmd(), newAclWhyCmd(), newAclTestCmd(), newAclDiffCmd(), newAclLintCmd(), newAclFormatCmd(), newAclStarterCmd())
 	return cmd
 }
 
@@ -85,7 +85,7 @@ func configuredPolicy(cfg sealmq.Config, mosquitto bool) (*control.PolicyFile, e
 	case mosquitto:
 		return nil, withExit(exitUsage, errors.New("--mosquitto is about a file, and none is named"))
 	case path == "":
-		path = filepath.Join(cfg.Data, "policy")
+		path = sealmq.PolicyFile(cfg.Data)
 	}
 	f, err := readPolicy(nil, path, mosquitto)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -211,4 +211,20 @@ be read.`,
 	}
 	f.add(cmd)
 	return cmd
+}
+
+func newAclStarterCmd() *cobra.Command {
+	return &cobra.Command{
+		Use:   "starter",
+		Short: "Print the policy that a broker begins with",
+		Long: `  sealmq acl starter >sealmq-data/policy     begin anew
+
+Print the policy that a broker begins with: devices have topics of their own, and
+operators everything.`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			_, err := fmt.Fprint(cmd.OutOrStdout(), policy.Starter())
+			return err
+		},
+	}
 }
