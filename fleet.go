@@ -358,14 +358,15 @@ type devices struct{ s *Server }
 
 // Admit implements auth.Devices.
 func (d devices) Admit(peer *auth.Peer) (auth.Admission, error) {
-	return d.admit(peer.Cert, d.s.keeper.Guest(peer.Listener, certs.ID(auth.Identify(peer.Cert))))
+	return d.admit(peer.Cert, peer.Listener, d.s.keeper.Guest(peer.Listener, certs.ID(auth.Identify(peer.Cert))))
 }
 
-// admit judges a certificate; foreign says that the CA of a file has issued it.
-func (d devices) admit(leaf *x509.Certificate, foreign bool) (auth.Admission, error) {
+// admit judges a certificate; foreign says that the CA of a file has issued it. Before CONNECT listener is empty: then
+// strangers have no name yet.
+func (d devices) admit(leaf *x509.Certificate, listener string, foreign bool) (auth.Admission, error) {
 	f := d.s.fleet.Load()
 	if f == nil {
-		return stranger(leaf), nil
+		return d.stranger(leaf, listener)
 	}
 	if _, ok := f.enroll.FactoryOf(leaf); ok {
 		return d.factory(leaf)
@@ -377,11 +378,11 @@ func (d devices) admit(leaf *x509.Certificate, foreign bool) (auth.Admission, er
 	switch {
 	case f.registry.Check(leaf).Known:
 	case foreign:
-		a := stranger(leaf)
-		if held(f, a.Name) {
-			return a, &auth.Refusal{Code: mqtt.NotAuthorized, Text: "a device with another certificate has this name"}
+		a, err := d.stranger(leaf, listener)
+		if err == nil && held(f, a.Name) {
+			err = &auth.Refusal{Code: mqtt.NotAuthorized, Text: "a device with another certificate has this name"}
 		}
-		return a, nil
+		return a, err
 	case !slices.ContainsFunc(f.identity.CA().DeviceCAs(), func(ca *x509.Certificate) bool { return leaf.CheckSignatureFrom(ca) == nil }):
 		return auth.Admission{}, &auth.Refusal{Code: mqtt.NotAuthorized, Text: "the CA of the certificate is trusted no longer"}
 	}
@@ -394,18 +395,17 @@ func held(f *fleet, name string) bool {
 	return ok && (f.enroll.Pinned(&d) || slices.ContainsFunc(d.Certificates, func(c registry.Certificate) bool { return c.State == registry.CertActive }))
 }
 
-// stranger admits the holder of a certificate of another CA by its name. Operators and claims are of our CA alone.
-func stranger(leaf *x509.Certificate) auth.Admission {
-	kind, name := auth.Identity(leaf)
-	if kind != string(pki.Device) {
-		kind = ""
+// stranger admits the holder of a certificate of another CA.
+func (d devices) stranger(leaf *x509.Certificate, listener string) (auth.Admission, error) {
+	if listener == "" {
+		return auth.Admission{}, nil
 	}
-	return auth.Admission{Name: name, Kind: kind}
+	return d.s.authentication.stranger(listener, leaf)
 }
 
 // verify is Admit for the end of a handshake, resumed ones included.
 func (d devices) verify(leaf *x509.Certificate, foreign bool) error {
-	_, err := d.admit(leaf, foreign)
+	_, err := d.admit(leaf, "", foreign)
 	if err == nil {
 		return nil
 	}
@@ -488,7 +488,7 @@ func stateRefusal(id string, state registry.State) error {
 // standing judges a principal again. A device whose rights have changed comes back with the new ones.
 func (d devices) standing(p *auth.Principal) broker.Standing {
 	if p.Method != "certificate" {
-		return broker.Standing{}
+		return d.s.authentication.standing(p)
 	}
 	f := d.s.fleet.Load()
 	if p.Cert.Serial != "" {
