@@ -119,7 +119,13 @@ func TestChaos(t *testing.T) {
 	if err := s.watch(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.clear(); err != nil {
+	if err := s.end(); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.settle(); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.wipe(s.retained()); err != nil {
 		t.Fatal(err)
 	}
 	s.observer.close()

@@ -13,6 +13,7 @@ import (
 type pair struct {
 	ours, theirs *side
 	lenience     time.Duration // how long brokers may take to become equal
+	list         explanations
 }
 
 // difference is what one step made the two brokers do otherwise.
@@ -33,8 +34,11 @@ type fault struct {
 
 func (f *fault) Error() string { return f.err.Error() }
 
-func newPair(ours, theirs *broker, patience, lenience time.Duration) (*pair, error) {
-	p := &pair{lenience: lenience}
+// explained is how long a difference must last that is known.
+const explained = 15 * time.Millisecond
+
+func newPair(ours, theirs *broker, list explanations, patience, lenience time.Duration) (*pair, error) {
+	p := &pair{lenience: lenience, list: list}
 	for to, b := range map[**side]*broker{&p.ours: ours, &p.theirs: theirs} {
 		*to = &side{broker: b, patience: patience, ids: make(map[string]bool)}
 		if err := (*to).ready(); err != nil {
@@ -73,60 +77,71 @@ func (p *pair) both(do func(*side) error) error {
 // run plays a sequence from a clean state and leaves a clean state. It calls note
 // with each difference, and ends at the first that is not mild.
 func (p *pair) run(steps []step, note func(*difference)) error {
-	err := p.steps(steps, note)
+	played, err := p.play(steps, note)
 	if err != nil {
 		return err
 	}
-	return p.both(func(s *side) error { _, err := s.clear(); return err })
+	if err := p.both((*side).end); err != nil {
+		return err
+	}
+	d, err := p.compare(step{kind: drop, label: "at the end"}, nil)
+	if err != nil {
+		return err
+	}
+	if d != nil && played {
+		d.step, d.before = len(steps), history(steps, 0)
+		note(d)
+	}
+	topics := p.ours.retained()
+	for topic := range p.theirs.retained() {
+		topics[topic] = true
+	}
+	return p.both(func(s *side) error { return s.wipe(topics) })
 }
 
-func (p *pair) steps(steps []step, note func(*difference)) error {
+// play reports whether it has played all steps.
+func (p *pair) play(steps []step, note func(*difference)) (bool, error) {
 	for i, st := range steps {
 		if err := p.both(func(s *side) error { return s.play(st) }); err != nil {
-			return err
+			return false, err
 		}
-		d, err := p.compare(i, steps)
+		d, err := p.compare(st, steps[:i])
 		if err != nil {
-			return err
+			return false, err
 		}
 		if d != nil {
 			note(d)
 			if !d.mild {
-				return nil
+				return false, nil
 			}
 		}
 		p.ours.forget()
 		p.theirs.forget()
 	}
-	retained := make(map[*side][]event)
-	for _, s := range []*side{p.ours, p.theirs} {
-		all, err := s.clear()
-		if err != nil {
-			return &fault{s, err}
-		}
-		retained[s] = all
-	}
-	if d := tell(step{kind: drop, label: "at the end"}, [3][]event{2: retained[p.ours]}, [3][]event{2: retained[p.theirs]}); d != nil {
-		d.step, d.before = len(steps), history(steps, 0)
-		note(d)
-	}
-	return nil
+	return true, nil
 }
 
 // compare waits for both to be quiet after a step, and if they differ, whether
 // that lasts.
-func (p *pair) compare(i int, steps []step) (*difference, error) {
+func (p *pair) compare(st step, before []step) (*difference, error) {
 	began := time.Now()
 	for pause := time.Millisecond; ; pause *= 2 {
 		if err := p.both((*side).settle); err != nil {
 			return nil, err
 		}
-		d := tell(steps[i], p.ours.seen(), p.theirs.seen())
+		d := tell(st, p.ours.seen(), p.theirs.seen())
 		if d == nil {
 			return nil, nil
 		}
-		if took := time.Since(began); took > p.lenience || d.mild && took > p.lenience/20 {
-			d.step, d.before = i, history(steps[:i], steps[i].client)
+		d.step, d.before = len(before), history(before, st.client)
+		limit := p.lenience
+		if p.list.find(d) != nil {
+			limit = min(limit, explained)
+		}
+		if d.mild {
+			limit = min(limit, explained/2)
+		}
+		if time.Since(began) > limit {
 			return d, nil
 		}
 		time.Sleep(pause)

@@ -109,7 +109,6 @@ func startOurs(t *testing.T) *broker {
 type trial struct {
 	*testing.T
 	*pair
-	list      explanations
 	found     map[string]int // differences that nothing explains, by shape
 	sequences int
 	steps     int
@@ -129,11 +128,11 @@ func TestDifferential(t *testing.T) {
 	}
 	t.Cleanup(func() { theirs.stop() })
 	ours := startOurs(t)
-	p, err := newPair(ours, theirs, patience(), lenience)
+	p, err := newPair(ours, theirs, list, patience(), lenience)
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &trial{T: t, pair: p, list: list, found: make(map[string]int)}
+	r := &trial{T: t, pair: p, found: make(map[string]int)}
 	before := footprint(t, ours)
 	began := time.Now()
 	limit, most := *long, *count

@@ -18,6 +18,11 @@ type explanation struct {
 	matched int
 }
 
+// consequences stands for <rest> in patterns: only SealMQ has ended the actor's
+// connection, so the will comes from it alone, and what the packet has asked for
+// from Mosquitto alone.
+const consequences = `( \| (peer|observer): ours \[(PUBLISH q\d (retained )?will[^\]]*)?\] mosquitto \[[^\]]*\])*$`
+
 // explanations are tried in their order.
 type explanations []*explanation
 
@@ -54,7 +59,7 @@ func readExplanations(name string) (explanations, error) {
 		e := all[len(all)-1]
 		switch key {
 		case "match", "with":
-			re, err := regexp.Compile(value)
+			re, err := regexp.Compile(strings.ReplaceAll(value, "<rest>", consequences))
 			if err != nil {
 				return nil, fmt.Errorf("%s:%d: %w", name, n, err)
 			}

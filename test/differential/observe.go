@@ -187,7 +187,7 @@ func comparable(events []event) []event {
 		}
 		e.text = strings.TrimSpace(how + e.text)
 		if len(e.subs) > 0 {
-			e.text += fmt.Sprintf(" subscriptions=%v", e.subs)
+			e.text += " subscriptions=" + strings.Trim(strings.ReplaceAll(fmt.Sprint(e.subs), " ", "+"), "[]")
 		}
 	}
 	slices.SortFunc(all, func(a, b event) int { return strings.Compare(a.whole(), b.whole()) })

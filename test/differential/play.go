@@ -239,16 +239,16 @@ func (s *side) forget() {
 	s.observer.events = nil
 }
 
-// clear ends all sessions of a sequence and takes the retained messages away,
-// which it returns.
-func (s *side) clear() ([]event, error) {
+// end ends all sessions of a sequence, and has the observer ask for all retained
+// messages.
+func (s *side) end() error {
 	for i := range s.clients {
 		s.leave(i)
 	}
 	for id := range s.ids {
 		c, err := dial(s.address, 4, s.patience)
 		if err != nil {
-			return nil, fmt.Errorf("connect to %s: %w", s.name, err)
+			return fmt.Errorf("connect to %s: %w", s.name, err)
 		}
 		c.write(new(writer).str("MQTT").u8(4).u8(2).u16(0).str(id).packet(tConnect << 4))
 		ok := c.greeted(s.patience)
@@ -256,31 +256,37 @@ func (s *side) clear() ([]event, error) {
 		ok = ok && c.until(s.patience, func() bool { return c.closed })
 		c.close()
 		if !ok {
-			return nil, fmt.Errorf("%s does not end the session %q", s.name, id)
+			return fmt.Errorf("%s does not end the session %q", s.name, id)
 		}
 	}
 	clear(s.ids)
 	if err := s.settle(); err != nil {
-		return nil, err
+		return err
 	}
 	s.forget()
-	if err := s.lookAgain(); err != nil {
-		return nil, err
-	}
-	if err := s.settle(); err != nil {
-		return nil, err
-	}
-	retained := s.seen()[2]
+	return s.lookAgain()
+}
+
+// retained returns the topics of all retained messages that the observer has got.
+func (s *side) retained() map[string]bool {
 	s.observer.mu.Lock()
+	defer s.observer.mu.Unlock()
 	topics := s.observer.topics
 	s.observer.topics = nil
-	s.observer.mu.Unlock()
+	if topics == nil {
+		topics = make(map[string]bool)
+	}
+	return topics
+}
+
+// wipe takes retained messages away.
+func (s *side) wipe(topics map[string]bool) error {
 	for topic := range topics {
 		s.observer.write(new(writer).str(topic).u8(0).packet(tPublish<<4 | 1))
 	}
 	if err := s.settle(); err != nil {
-		return nil, err
+		return err
 	}
 	s.forget()
-	return retained, nil
+	return nil
 }
