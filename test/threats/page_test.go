@@ -73,7 +73,7 @@ func TestPage(t *testing.T) {
 	known := tests(t)
 	seen := map[string]bool{}
 	rows := row.FindAllStringSubmatch(string(page), -1)
-	if len(rows) < 80 {
+	if len(rows) < 120 {
 		t.Errorf("the page has %d rows", len(rows))
 	}
 	for _, r := range rows {
