@@ -82,8 +82,12 @@ func compilePolicy(file string, text []byte, parse func(string, []byte) (*policy
 	return p, nil
 }
 
-// MakePolicy writes the policy that a data folder begins with, if it has none.
+// MakePolicy writes the policy that a data folder begins with, if it has neither one nor a store yet: a folder that has lost its
+// policy must not open with another.
 func MakePolicy(data string) (made bool, err error) {
+	if _, err := os.Lstat(StoreDir(data)); !errors.Is(err, fs.ErrNotExist) {
+		return false, err
+	}
 	file := PolicyFile(data)
 	if _, err := os.Lstat(file); !errors.Is(err, fs.ErrNotExist) {
 		return false, err
@@ -94,16 +98,12 @@ func MakePolicy(data string) (made bool, err error) {
 	return true, nil
 }
 
-// policyFor makes the policy of a data folder whose store is about to be made. One that has lost its policy later must not
-// open with another.
+// policyFor makes the policy of a data folder whose store is about to be made.
 func policyFor(cfg Config, log *slog.Logger) error {
 	if cfg.Policy != "" || cfg.ACLFile != "" {
 		return nil
 	}
 	if _, err := os.Stat(cfg.Data); errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if _, err := os.Stat(StoreDir(cfg.Data)); !errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	made, err := MakePolicy(cfg.Data)

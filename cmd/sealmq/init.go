@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/pki"
 )
 
@@ -33,7 +34,7 @@ func newInitCmd() *cobra.Command {
   sealmq init --under root.pem --root-key root.key   below a root that exists
   sealmq init --offline-root                         below one that is elsewhere, by CSR
 
-Make the CA and the certificates of a broker, and keep those that exist. sealmq
+Make the CA, the certificates and the policy of a broker, and keep what exists. sealmq
 serve does the same: init is needed only to give the broker further names, or to
 choose where its root is.`,
 		Args: noArgs,
@@ -105,6 +106,9 @@ func (o *initFlags) run(cmd *cobra.Command) error {
 	if _, err := f.Operator(); err != nil {
 		return onData(data, err)
 	}
+	if _, err := sealmq.MakePolicy(data); err != nil {
+		return onData(data, err)
+	}
 	verb := "found"
 	if created || made {
 		verb = "made"
@@ -117,6 +121,9 @@ func (o *initFlags) run(cmd *cobra.Command) error {
 	}
 	ca, _, _ := f.OperatorFiles()
 	fmt.Fprintf(w, "\noperator     %s%c\n", filepath.Dir(ca), filepath.Separator)
+	if file := sealmq.PolicyFile(data); exists(file) {
+		fmt.Fprintf(w, "policy       %s\n", file)
+	}
 	if created {
 		fmt.Fprintf(w, "\nMove %s to a safe place offline: the broker never needs it.\n", filepath.Join(caDir(data), "root.key"))
 	}

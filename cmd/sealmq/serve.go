@@ -32,11 +32,12 @@ func newServeCmd() *cobra.Command {
   sealmq serve --config sealmq.toml         as the file says; sealmq check tests it
   sealmq serve --memory                     without a store: sessions and messages end with the broker
 
-Run the broker. At first start it makes its own CA and the certificates it
-needs, listens on port 8883 with mutual TLS, and prints lines to try it.
+Run the broker. At first start it makes its own CA, the certificates it needs and
+a policy that says who may do what, listens on port 8883 with mutual TLS, and
+prints lines to try it.
 
-Ctrl-C and SIGTERM end it orderly: clients are told. SIGHUP reads configuration
-and certificates again; when they are bad, the old ones stay in force.`,
+Ctrl-C and SIGTERM end it orderly: clients are told. SIGHUP reads configuration,
+certificates and policy again; when they are bad, the old ones stay in force.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			load := func(read func(string) (sealmq.Config, error)) (sealmq.Config, error) {
