@@ -6,7 +6,7 @@
 // checked as a whole and swapped in one step; what is bad leaves the old in force, with the reason in the log and in
 // Trouble. A Listener is what a transport asks in handshakes: it opens no file and never waits for one to be read.
 //
-// Run starts one goroutine, for what comes over the network, and ends it. Fetched lists are kept in DATA/crl-cache.
+// Run starts goroutines, for what comes over the network, and ends them. Fetched lists are kept in DATA/crl-cache.
 // The package is used by the server's assembly. DESIGN.md tells what is swapped with what, and why.
 package certs
 
@@ -60,6 +60,7 @@ type Keeper struct {
 	watch   []*watched
 	own     own
 	jobs    map[string]*job
+	busy    map[string]bool    // keys of the jobs under way
 	staples map[string]*staple // by certificate
 	told    []string           // troubles that are in the log
 
@@ -67,7 +68,7 @@ type Keeper struct {
 	live    atomic.Pointer[map[string]*Listener] // by name
 	guests  guests
 	looks   chan bool     // true: whatever the files look like
-	fetch   chan struct{} // jobs were added
+	fetch   chan struct{} // jobs were added, or have ended
 }
 
 // New returns a Keeper without listeners.
@@ -82,7 +83,7 @@ func New(o Options) *Keeper {
 		o.Now = time.Now
 	}
 	return &Keeper{
-		o: o, http: newClient(), jobs: map[string]*job{}, staples: map[string]*staple{},
+		o: o, http: newClient(), jobs: map[string]*job{}, busy: map[string]bool{}, staples: map[string]*staple{},
 		looks: make(chan bool, 1), fetch: make(chan struct{}, 1),
 	}
 }

@@ -7,8 +7,10 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -243,10 +245,11 @@ func TestFetchingEnds(t *testing.T) {
 func TestBackOff(t *testing.T) {
 	r := &rig{t: t}
 	k := New(Options{Now: func() time.Time { return time.Unix(1e9, 0) }})
-	j := &job{}
+	j := &job{key: "a"}
+	k.jobs["a"] = j
 	var last time.Duration
 	for range 40 {
-		k.jobDone(j, time.Time{}, http.ErrServerClosed)
+		k.jobDone(j, time.Time{}, http.ErrServerClosed, false)
 		wait := j.next.Sub(k.o.Now())
 		if wait < last || wait < retryFirst || wait > retryLast {
 			r.t.Fatalf("waits %v after %v", wait, last)
@@ -256,7 +259,7 @@ func TestBackOff(t *testing.T) {
 	if last != retryLast {
 		t.Errorf("waits %v in the end", last)
 	}
-	k.jobDone(j, time.Time{}, nil)
+	k.jobDone(j, time.Time{}, nil, false)
 	if wait := j.next.Sub(k.o.Now()); wait != fetchSoonest || j.fails != 0 {
 		t.Errorf("after a success waits %v", wait)
 	}
@@ -274,4 +277,98 @@ func FuzzCheckLists(f *testing.F) {
 			t.Error("a list that never ends")
 		}
 	})
+}
+
+// Servers that do not answer delay nobody, as long as they are few; and there are never many requests at once.
+func TestDeadServersDelayNobody(t *testing.T) {
+	a, d := newCA(t, "a"), newDir(t)
+	list, over := a.list(time.Hour), make(chan struct{})
+	var now, most atomic.Int64
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !strings.HasPrefix(r.URL.Path, "/dead") {
+			w.Write(list)
+			return
+		}
+		n := now.Add(1)
+		for old := most.Load(); n > old && !most.CompareAndSwap(old, n); old = most.Load() {
+		}
+		<-over
+		now.Add(-1)
+	}))
+	defer srv.Close()
+	defer close(over)
+	spec := Spec{Pairs: []Pair{d.pair("x", a.server("one.example.org"))}, ClientCAs: []string{d.put("ca.pem", a.pem())}}
+	for i := range fetchAtOnce - 1 {
+		spec.CRLs = append(spec.CRLs, fmt.Sprint(srv.URL, "/dead", i))
+	}
+	spec.CRLs = append(spec.CRLs, srv.URL+"/living")
+	good := a.client("good")
+	r := newRig(t, spec)
+	r.run()
+	until(t, "the dead ones are asked", func() bool { return now.Load() == fetchAtOnce-1 })
+	until(t, "the list is in force", func() bool { return r.accepts(good) == "" })
+	for i := range 10 {
+		spec.CRLs = append(spec.CRLs, fmt.Sprint(srv.URL, "/dead/too", i))
+	}
+	r.apply(spec)
+	until(t, "more are asked", func() bool { return now.Load() == fetchAtOnce })
+	until(t, "no more are begun", func() bool {
+		j, _ := r.k.dueJob()
+		return j == nil
+	})
+	if n := most.Load(); n > fetchAtOnce {
+		t.Errorf("%d requests at once", n)
+	}
+}
+
+// Copies of URLs that are not in the configuration any more are deleted, those of others and foreign files are not.
+func TestCopiesAreDeleted(t *testing.T) {
+	a, d := newCA(t, "a"), newDir(t)
+	list, asked, answer := a.list(time.Hour), make(chan struct{}, 16), make(chan struct{})
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/late" {
+			asked <- struct{}{}
+			<-answer
+		}
+		w.Write(list)
+	}))
+	defer srv.Close()
+	spec := Spec{
+		Pairs: []Pair{d.pair("x", a.server("one.example.org"))}, ClientCAs: []string{d.put("ca.pem", a.pem())},
+		CRLs: []string{srv.URL + "/one", srv.URL + "/two", srv.URL + "/late"},
+	}
+	data := d.at("data")
+	r := newRig(t, spec, func(o *Options) { o.Data = data })
+	r.run()
+	one, two, late := r.k.listFile(spec.CRLs[0]), r.k.listFile(spec.CRLs[1]), r.k.listFile(spec.CRLs[2])
+	there := func(path string) bool { _, err := os.Stat(path); return err == nil }
+	until(t, "the copies are there", func() bool { return there(one) && there(two) })
+	foreign := filepath.Join(filepath.Dir(one), "README")
+	if err := os.WriteFile(foreign, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	<-asked
+	spec.CRLs = spec.CRLs[:1]
+	r.apply(spec)
+	if there(two) || !there(one) || !there(foreign) {
+		t.Errorf("one %v, two %v, the foreign file %v", there(one), there(two), there(foreign))
+	}
+	close(answer) // to what was asked before
+	until(t, "the answer has come", func() bool {
+		r.k.mu.Lock()
+		defer r.k.mu.Unlock()
+		return len(r.k.busy) == 0
+	})
+	if there(late) {
+		t.Error("the copy that came too late is kept")
+	}
+
+	// Those of a former life are deleted too.
+	if err := os.WriteFile(two, list, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	newRig(t, spec, func(o *Options) { o.Data = data })
+	if there(two) || !there(one) {
+		t.Errorf("after a restart: one %v, two %v", there(one), there(two))
+	}
 }

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"sync"
 	"time"
 )
 
@@ -30,6 +31,7 @@ const (
 	fetchSoonest = time.Minute
 	retryFirst   = 15 * time.Second
 	retryLast    = 30 * time.Minute
+	fetchAtOnce  = 4 // so that a server that does not answer delays few others
 )
 
 // newClient returns a client that speaks http and https only, trusts the system's roots, and is bounded in everything.
@@ -82,43 +84,54 @@ func (k *Keeper) request(r *http.Request, most int64) (body []byte, head http.He
 	return body, res.Header, nil // not nil, though it may be empty
 }
 
-// runJobs does what is due until ctx ends, one after the other.
+// runJobs does what is due until ctx ends, and waits for it.
 func (k *Keeper) runJobs(ctx context.Context) {
 	defer k.http.CloseIdleConnections()
+	var running sync.WaitGroup
+	defer running.Wait()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
 		j, wait := k.dueJob()
-		if j == nil {
-			timer.Reset(wait)
-			select {
-			case <-ctx.Done():
-				return
-			case <-k.fetch:
-			case <-timer.C:
-			}
+		if j != nil {
+			running.Go(func() { k.runJob(ctx, j) })
 			continue
 		}
-		once, cancel := context.WithTimeout(ctx, fetchTimeout)
-		again, err := j.do(once)
-		cancel()
-		if ctx.Err() != nil {
+		timer.Reset(wait)
+		select {
+		case <-ctx.Done():
 			return
+		case <-k.fetch:
+		case <-timer.C:
 		}
-		k.jobDone(j, again, err)
-		k.wake(false)
 	}
 }
 
-// dueJob returns the job whose time has come, or the time until the next look.
+func (k *Keeper) runJob(ctx context.Context, j *job) {
+	once, cancel := context.WithTimeout(ctx, fetchTimeout)
+	defer cancel()
+	again, err := j.do(once)
+	k.jobDone(j, again, err, ctx.Err() != nil)
+	k.wakeJobs()
+	k.wake(false)
+}
+
+// dueJob returns the job whose time has come, which is under way from then on, or the time until the next look. A job ends
+// before another one with its key begins.
 func (k *Keeper) dueJob() (*job, time.Duration) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	now, wait := k.o.Now(), fetchSoonest
+	if len(k.busy) >= fetchAtOnce {
+		return nil, wait
+	}
 	for _, j := range k.sortedJobs() {
+		if k.busy[j.key] {
+			continue
+		}
 		left := j.next.Sub(now)
 		if left <= 0 {
-			j.soon = false
+			j.soon, k.busy[j.key] = false, true
 			return j, 0
 		}
 		wait = min(wait, left)
@@ -133,9 +146,18 @@ func (k *Keeper) sortedJobs() []*job {
 	})
 }
 
-func (k *Keeper) jobDone(j *job, again time.Time, err error) {
+// jobDone notes how a job has ended; cut short, it is as if it had not begun.
+func (k *Keeper) jobDone(j *job, again time.Time, err error, short bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	delete(k.busy, j.key)
+	if k.jobs[j.key] != j { // it is not wanted any more, but may have kept a copy
+		k.dropCopies()
+		return
+	}
+	if short {
+		return
+	}
 	now := k.o.Now()
 	j.err = err
 	if err != nil {

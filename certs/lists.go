@@ -5,9 +5,12 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/sealmq/sealmq/pki"
@@ -20,6 +23,33 @@ func (k *Keeper) listFile(crl string) string {
 	}
 	sum := sha256.Sum256([]byte(crl))
 	return filepath.Join(k.o.Data, "crl-cache", hex.EncodeToString(sum[:16])+".crl")
+}
+
+// copyName is the form of the names of copies, and of what is left of one that was being written.
+var copyName = regexp.MustCompile(`^[0-9a-f]{32}\.crl(\.new)?$`)
+
+// dropCopies deletes the copies of URLs that no listener names any more. The caller holds mu.
+func (k *Keeper) dropCopies() {
+	if k.o.Data == "" {
+		return
+	}
+	var wanted []string
+	for _, w := range k.watch {
+		for _, c := range w.spec.CRLs {
+			wanted = append(wanted, filepath.Base(k.listFile(c)))
+		}
+	}
+	dir := filepath.Join(k.o.Data, "crl-cache")
+	all, _ := os.ReadDir(dir) // there is none before the first copy
+	for _, e := range all {
+		name := strings.TrimSuffix(e.Name(), ".new")
+		if !copyName.MatchString(e.Name()) || slices.Contains(wanted, name) {
+			continue
+		}
+		if err := os.Remove(filepath.Join(dir, e.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			k.o.Log.Warn("the copy of a revocation list that is not used any more is not deleted", "file", e.Name(), "error", err)
+		}
+	}
 }
 
 func (k *Keeper) listFiles(s *Spec) []string {

@@ -80,6 +80,7 @@ func (s *Set) Apply() {
 	}
 	k.live.Store(&live)
 	k.syncJobs()
+	k.dropCopies()
 	for _, w := range s.watch {
 		if slices.Contains(changed, w.spec.Name) {
 			k.hurry(w)
