@@ -96,6 +96,9 @@ func (o *initFlags) run(cmd *cobra.Command) error {
 	if o.encrypt && !created && !made {
 		return withExit(exitFile, fmt.Errorf("%s has a certificate authority already", data), withData(self(), data, "ca", "encrypt"))
 	}
+	if err := f.CA().OpenKeys(); err != nil { // serve can do without
+		return onFleet(data, err)
+	}
 	if err := f.AddHosts(o.hosts); err != nil {
 		return onData(data, err)
 	}
