@@ -25,7 +25,6 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net"
-	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -77,7 +76,7 @@ type Manager struct {
 	cache   *certmagic.Cache
 	wg      sync.WaitGroup
 
-	magic, offline *certmagic.Config // with and without staples; set by open
+	magic *certmagic.Config // set by open
 }
 
 // site is one name with its certificate.
@@ -149,10 +148,8 @@ func (m *Manager) open() {
 		RenewCheckInterval: never, OCSPCheckInterval: never, Logger: log,
 	})
 	conf := certmagic.Config{Storage: m.storage, Issuers: []certmagic.Issuer{m.issuer}, DisableStorageCheck: true, DisableARI: true, Logger: log}
-	conf.OCSP.HTTPProxy = http.ProxyFromEnvironment // certmagic bounds the time of requests only when this is set
+	conf.OCSP.DisableStapling = true // it cannot be interrupted
 	m.magic = certmagic.New(m.cache, conf)
-	conf.OCSP.DisableStapling = true
-	m.offline = certmagic.New(m.cache, conf)
 }
 
 // Close ends what Start began, and waits for it. Certificates are served on.
@@ -266,7 +263,7 @@ func (m *Manager) Trouble() []string {
 
 // recall puts the certificate of the store in force, if there is one. What cannot be used is deleted: a new one is got.
 func (m *Manager) recall(ctx context.Context, s *site) {
-	err := m.load(ctx, m.offline, s)
+	err := m.load(ctx, s)
 	switch {
 	case err == nil || errors.Is(err, fs.ErrNotExist) || ctx.Err() != nil:
 	case errors.Is(err, errRead):
@@ -281,8 +278,8 @@ func (m *Manager) recall(ctx context.Context, s *site) {
 }
 
 // load reads the certificate of a name, and puts it in force.
-func (m *Manager) load(ctx context.Context, how *certmagic.Config, s *site) error {
-	c, err := how.CacheManagedCertificate(ctx, s.name)
+func (m *Manager) load(ctx context.Context, s *site) error {
+	c, err := m.magic.CacheManagedCertificate(ctx, s.name)
 	if err != nil {
 		return err
 	}
@@ -294,13 +291,11 @@ func (m *Manager) load(ctx context.Context, how *certmagic.Config, s *site) erro
 		return err
 	}
 	old := s.served.Load()
-	if len(c.OCSPStaple) == 0 && old != nil && old.Leaf.Equal(c.Leaf) && stapleLasts(old.OCSPStaple, m.now()) {
+	if old != nil && old.Leaf.Equal(c.Leaf) { // with its staple
 		return nil
 	}
 	s.served.Store(&c.Certificate)
-	if old == nil || !old.Leaf.Equal(c.Leaf) {
-		s.plan.have(c.Leaf, m.now())
-	}
+	s.plan.have(c.Leaf, m.now())
 	return nil
 }
 
@@ -355,7 +350,7 @@ func (m *Manager) attempt(ctx context.Context, s *site, forced bool) error {
 		cancel()
 	}
 	if err == nil {
-		err = m.load(ctx, m.offline, s)
+		err = m.load(ctx, s)
 	}
 	now := m.now()
 	if err == nil {
@@ -408,14 +403,6 @@ func (m *Manager) ask(ctx context.Context, s *site) {
 	if after := s.plan.renewAt(m.cfg.RenewBefore); err == nil && before.Sub(after) > lifeOf(s.plan.leaf)/20 {
 		m.log.Info("acme: the CA wants the certificate to be renewed early", "name", s.name, "renewal", after.UTC(), "was", before.UTC(),
 			"explanation", clip(errors.New(info.ExplanationURL)))
-	}
-}
-
-// staple renews the OCSP response that is shown with the certificate.
-func (m *Manager) staple(ctx context.Context, s *site) {
-	s.plan.stapleAt = m.now().Add(stapleEvery)
-	if err := m.load(ctx, m.magic, s); err != nil && ctx.Err() == nil {
-		m.log.Warn("acme: certificate not read for its OCSP response", "name", s.name, "error", clip(err))
 	}
 }
 

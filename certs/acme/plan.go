@@ -5,7 +5,6 @@ import (
 	"time"
 
 	acmelib "github.com/mholt/acmez/v3/acme"
-	"golang.org/x/crypto/ocsp"
 )
 
 const (
@@ -131,13 +130,4 @@ func (p *plan) advised(now time.Time, info acmelib.RenewalInfo, err error) {
 		next = most
 	}
 	p.askAt = next
-}
-
-// stapleLasts tells whether an OCSP response may still be shown.
-func stapleLasts(der []byte, now time.Time) bool {
-	if len(der) == 0 {
-		return false
-	}
-	r, err := ocsp.ParseResponse(der, nil)
-	return err == nil && now.Before(r.NextUpdate)
 }

@@ -73,8 +73,42 @@ func TestStaple(t *testing.T) {
 	if stapleLasts(nil, now) || stapleLasts([]byte("x"), now) {
 		t.Error("what is none lasts")
 	}
-	if s := out.String(); strings.Contains(s, "not read") {
+	if s := out.String(); strings.Contains(s, "no OCSP response") {
 		t.Error(s)
+	}
+}
+
+// A responder that does not answer does not keep Close waiting.
+func TestCloseWhileStapling(t *testing.T) {
+	testkit.NoLeaks(t)
+	now := time.Now()
+	asked, over := make(chan struct{}), make(chan struct{})
+	responder := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		close(asked)
+		<-over
+	}))
+	defer responder.Close()
+	defer close(over)
+	ca := selfSigned(t, now.Add(-time.Hour), now.Add(1000*time.Hour), "ca.example")
+	leaf := selfSigned(t, now.Add(-time.Hour), now.Add(900*time.Hour), "a.example")
+	template := *leaf.Leaf
+	template.OCSPServer, template.SerialNumber = []string{responder.URL}, big.NewInt(77)
+	der, err := x509.CreateCertificate(rand.Reader, &template, ca.Leaf, leaf.Leaf.PublicKey, ca.PrivateKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaf.Certificate = [][]byte{der, ca.Certificate[0]}
+	m := manager(t, memoryStore(t), nil, "a.example")
+	keep(t, m, "a.example", leaf)
+	m.Start(t.Context())
+	<-asked
+	began := time.Now()
+	m.Close()
+	if took := time.Since(began); took >= stapleTime {
+		t.Errorf("Close took %v", took)
+	}
+	if _, ok := m.Get(&tls.ClientHelloInfo{ServerName: "a.example"}); !ok {
+		t.Error("the certificate is not served")
 	}
 }
 
