@@ -167,6 +167,8 @@ func TestWrongProtocol(t *testing.T) {
 		{"HTTP POST to TLS", "tls", "POST /" + strings.Repeat("x", 5000) + " HTTP/1.1\r\n\r\n", "http_on_tls"},
 		{"MQTT to WSS", "wss", connect, "plaintext_on_tls"},
 		{"SMTP to TLS", "tls", "EHLO x\r\nMAIL FROM:<x@x>\r\n", "not_tls"},
+		{"a load balancer's header to TLS", "tls", "PROXY TCP4 203.0.113.9 192.0.2.1 1000 8883\r\n" + tlsHello, "not_tls"},
+		{"the same in binary", "tls", "\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x0c\xcb\x00\x71\x09\xc0\x00\x02\x01\x03\xe8\x22\xb3" + tlsHello, "not_tls"},
 		{"zeros to TLS", "tls", strings.Repeat("\x00", 100), "not_tls"},
 		{"TLS to MQTT", "plain", tlsHello, "tls_on_plaintext"},
 	} {
@@ -188,6 +190,9 @@ func TestWrongProtocol(t *testing.T) {
 		b.awaitLog(t, from, `"cause":"`+tt.cause)
 	}
 	b.connect(t, "plain", nil, hello("x")).alive()
+	if strings.Contains(b.logged(), "203.0.113.9") {
+		t.Error("somebody has come from where they say")
+	}
 }
 
 // A mail server's or web server's session is not ours: a client that asks for
