@@ -142,7 +142,7 @@ told.`,
 					fmt.Fprintf(cmd.ErrOrStderr(), "sealmq: %s is not banned by itself\n", whoColumn(p))
 				}
 				for _, b := range u.Left {
-					fmt.Fprintf(cmd.ErrOrStderr(), "sealmq: still banned with %s: %s gate unban %s\n", whoColumn(b.Prefix), self(), whoColumn(b.Prefix))
+					fmt.Fprintf(cmd.ErrOrStderr(), "sealmq: still banned with %s: %s\n", whoColumn(b.Prefix), withData(self(), data, "gate", "unban", whoColumn(b.Prefix)))
 				}
 				return nil
 			})
