@@ -3,6 +3,7 @@ package control
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -65,6 +66,9 @@ func (a *policyAnswers) explain(r *http.Request) (any, error) {
 	}
 	request := policy.Request{Action: action, Topic: q.Topic, QoS: q.QoS, Retain: q.Retain, Size: q.Size, Time: q.Time}
 	e := by.Explain(*id, request)
+	if q.ClientID == "" && narrower == nil {
+		notes = append(notes, unsaid(by, id)...)
+	}
 	out := ExplainAnswer{Allowed: e.Allowed, Reason: e.Reason, Fix: e.Fix, Client: describe(id), Notes: notes}
 	if e.Rule != nil {
 		out.Rule = e.Rule.String()
@@ -165,6 +169,34 @@ func (a *policyAnswers) register(id *policy.Identity) (*narrow, []string) {
 		return &narrow{reason: fmt.Sprintf("device %.80q is revoked: it cannot connect", id.Name), fix: "sealmq device purge " + id.Name + ", and add it again"}, notes
 	}
 	return &narrow{reason: fmt.Sprintf("device %.80q is %s: it cannot connect", id.Name, state), fix: "sealmq device enable " + id.Name}, notes
+}
+
+// unsaid notes what groups of the policy look at and nothing was said of.
+func unsaid(p *policy.Policy, id *policy.Identity) []string {
+	c := &id.Cert
+	cert := c.Issuer+c.CN+c.Serial+c.Fingerprint != "" || len(c.OU)+len(c.O)+len(c.URI)+len(c.DNS) > 0
+	var names []string
+	var look func(*policy.Expr)
+	look = func(e *policy.Expr) {
+		for _, x := range slices.Concat(e.All, e.Any) {
+			look(x)
+		}
+		of, _, _ := strings.Cut(e.Attr, ".")
+		if (of == "cert" && !cert && id.Method == "certificate" || of == "jwt" && id.Claims == nil && id.Kind == "" && id.Name != "") &&
+			!slices.Contains(names, e.Attr) {
+			names = append(names, e.Attr)
+		}
+	}
+	for _, d := range p.File().Decls {
+		if d.Group != nil {
+			look(d.Group.Expr)
+		}
+	}
+	if names == nil {
+		return nil
+	}
+	return []string{fmt.Sprintf("groups of the policy look at %.200s, and nothing was said of that: --with '%.80s = …', or --client for one that is connected",
+		strings.Join(names, ", "), names[0])}
 }
 
 // describe names a client with what a policy could look at.

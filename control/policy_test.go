@@ -3,6 +3,7 @@
 package control
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -136,6 +137,16 @@ func TestExplain(t *testing.T) {
 				t.Errorf("by another file: %+v %v", a, err)
 			}
 		}
+		file = &PolicyFile{Name: "p", Text: "group a { cert.ou = x or (cert.cn = y and jwt.g = z) or cert.ou = w }\n"}
+		for client, want := range map[string]string{
+			"device = pump": "cert.ou, cert.cn", "device = pump cert.ou = q": "", "user = alice": "jwt.g", "user = alice jwt.other = x": "",
+			"method = anonymous": "", "user = olga kind = operator method = certificate": "cert.ou, cert.cn",
+		} {
+			a, err := b.Explain(ctx, ExplainRequest{Client: client, Action: "publish", Topic: "x", Policy: file})
+			if notes := strings.Join(a.Notes, "\n"); err != nil || (want == "") != (notes == "") || !strings.Contains(notes, "look at "+want+",") && want != "" {
+				t.Errorf("%s: %q %v", client, notes, err)
+			}
+		}
 		file = &PolicyFile{Name: "acl", Text: "topic read x\n", Mosquitto: true}
 		if a, err := b.Explain(ctx, ExplainRequest{Client: "method = anonymous", Action: "receive", Topic: "x", Policy: file}); err != nil || !a.Allowed {
 			t.Errorf("by an ACL file: %+v %v", a, err)
@@ -222,4 +233,36 @@ func TestPolicyLacks(t *testing.T) {
 			t.Errorf("%+v: %+v %v", p, a, err)
 		}
 	}
+}
+
+// FuzzExplain asks anything: whatever is asked is answered, or is a bad request.
+func FuzzExplain(f *testing.F) {
+	for _, body := range []string{
+		`{"client":"device = pump","action":"publish","topic":"pump/x","qos":1,"retain":true,"size":7,"time":"2026-01-05T10:00:00Z"}`,
+		`{"client":"user = \"a\\\\\" groups = [x, y]","action":"subscribe","topic":"$share/g/a/#"}`,
+		`{"client_id":"x","action":"receive","topic":""}`,
+		`{"client":"method = anonymous","action":"publish","topic":"x","policy":{"name":"p","text":"policy everybody { allow publish ${user}/# }"}}`,
+		`{"client":"device = a","action":"publish","topic":"x","policy":{"name":"p","text":"pattern write %c/%u/#\nuser a","mosquitto":true}}`,
+	} {
+		f.Add([]byte(body))
+	}
+	a := &policyAnswers{Policy: &Policy{Live: policy.NewLive(compile(f, testPolicy)), Client: func(id string) (*policy.Identity, auth.Policy, bool) {
+		return &policy.Identity{Name: id, ClientID: id}, auth.Quarantine(id), true
+	}}}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		r, err := http.NewRequest("POST", "/", bytes.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		v, err := a.explain(r)
+		if err != nil {
+			if e := asError(err); e.Status != http.StatusBadRequest {
+				t.Fatalf("%+v", e)
+			}
+			return
+		}
+		if e, ok := v.(ExplainAnswer); !ok || e.Reason == "" || e.Client == "" {
+			t.Fatalf("%+v", v)
+		}
+	})
 }

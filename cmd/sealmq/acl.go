@@ -147,6 +147,9 @@ Exit codes: 0 all hold, 1 one does not, or the file has mistakes, 3 it cannot be
 			if err != nil {
 				return err
 			}
+			if file.Text == "" {
+				return withExit(exitFailure, fmt.Errorf("%s is empty: nobody could do anything, and no broker takes it", file.Name))
+			}
 			n := 0
 			for _, d := range p.File().Decls {
 				if d.Assert != nil {
