@@ -95,6 +95,7 @@ type Broker struct {
 	over           []store.SessionID         // sessions to be ended then
 	unended        sync.Map                  // client identifier → number of a session whose end the store has refused
 	ends           endings
+	again          again
 	uses           uses
 	hush           hush
 	online         atomic.Int64 // of those, how many have a connection

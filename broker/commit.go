@@ -1,8 +1,6 @@
 package broker
 
 import (
-	"time"
-
 	"github.com/sealmq/sealmq/mqtt"
 	"github.com/sealmq/sealmq/store"
 )
@@ -257,36 +255,28 @@ func (w *worker) ended(op *store.Op, err error) {
 			}
 		}
 		if err != nil {
-			w.b.endAgain(op)
+			w.b.tryAgain(op, err)
 		} else {
 			w.b.ends.over(wait)
+		}
+	case *dueWill:
+		if err != nil {
+			wait.later()
 		}
 	default:
 		switch {
 		case err == nil:
-		case op.Kind == store.EndSession:
-			w.b.endAgain(op)
 		case op.Kind == store.PutRecord: // its owner's to repeat
 		case op.Kind == store.Publish:
-			w.b.log.Warn("message that nobody waits for is not stored", "topic", op.Message.Topic, "error", err)
+			if omitted, ok := w.b.hush.allow(w.b.now(), "refused message", ""); ok {
+				w.b.log.Warn("message that nobody waits for is not stored", "topic", op.Message.Topic, "error", err,
+					"not_logged_before", omitted)
+			}
 		default:
-			w.b.log.Error("store session", "error", err)
+			w.b.tryAgain(op, err)
 		}
 	}
 }
-
-// endAgain has the store end a session when it takes changes again, so that it does not come back.
-func (b *Broker) endAgain(op *store.Op) {
-	time.AfterFunc(endPause, func() {
-		b.spawn(func() {
-			w := b.worker()
-			defer b.release(w)
-			w.alter(nil, &change{Op: store.Op{Kind: store.EndSession, Session: op.Session, Wait: op.Wait}}, outItem{})
-		})
-	})
-}
-
-const endPause = 10 * time.Second
 
 // Committed implements store.Handler.
 func (h handler) Committed(ops []*store.Op, err error) {

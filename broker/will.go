@@ -55,28 +55,77 @@ func (s *session) publishWill(w *worker, wl *store.Will) {
 		s.forgetWill(w)
 		return
 	}
-	p := publication{topic: wl.Topic, payload: wl.Payload, props: wl.Props, from: s, qos: wl.QoS, retain: wl.Retain}
+	d := &dueWill{s: s, will: wl, seq: w.b.seq.Load()}
 	if wl.HasExpiry {
-		p.expires = w.b.expires(wl.Expiry)
+		d.expires = w.b.expires(wl.Expiry)
 	}
+	d.publish(w, false)
+}
+
+// dueWill is a will on its way to its receivers and into the store.
+type dueWill struct {
+	s       *session
+	will    *store.Will
+	expires int64
+	seq     uint64 // of the retained message that was the newest when it was due
+}
+
+// publish routes the will. While the store refuses changes only those get it who need none; late says that it is the others'
+// turn.
+func (d *dueWill) publish(w *worker, late bool) {
+	s, wl := d.s, d.will
+	p := publication{topic: wl.Topic, payload: wl.Payload, props: wl.Props, expires: d.expires, from: s, qos: wl.QoS, retain: wl.Retain}
 	if s.dur != nil {
 		p.will = s.dur.id
 	}
+	switch refused := w.refusal() != nil && w.b.needsStore(&p); {
+	case refused:
+		d.later()
+		if late {
+			return
+		}
+		p.part, p.will, p.retain = partLive, 0, false
+	case late:
+		p.part = partStored
+		if m, _ := w.b.retained.Get(lent(wl.Topic)); m != nil && m.Seq > d.seq {
+			p.retain = false // what came after it stays
+		}
+		if s.current() != nil {
+			p.will = 0 // the record has another one
+		}
+	}
 	w.route(p)
 	limit := w.over
+	if w.change != nil {
+		w.change.Wait = d
+	}
 	w.settle(nil, outItem{})
 	if limit != "" {
 		w.count(limitedRetained, 1)
-		w.b.warnLimit(s.id, limit, []any{"client", s.id, "will", string(wl.Topic), "principal", r.Name})
+		w.b.warnLimit(s.id, limit, []any{"client", s.id, "will", string(wl.Topic), "principal", s.rights.Load().Name})
 		s.forgetWill(w)
 	}
+}
+
+// later has the will published to those who wait for the store.
+func (d *dueWill) later() {
+	b := d.s.b
+	time.AfterFunc(againPause, func() {
+		b.spawn(func() {
+			w := b.worker()
+			defer b.release(w)
+			d.publish(w, true)
+		})
+	})
 }
 
 // forgetWill has the store forget a will that was taken from the session and is not a message.
 func (s *session) forgetWill(w *worker) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.save(w)
+	if !s.dead { // its record goes, or is gone
+		s.save(w)
+	}
 }
 
 // publishable checks a topic name that a client wants to publish to against what no policy can allow.

@@ -140,7 +140,20 @@ type publication struct {
 	qos     uint8
 	retain  bool
 	passing bool // not to be stored, though it is retained
+	part    part // for whom it is
 }
+
+// part says which receivers a publication is for.
+type part uint8
+
+const (
+	partAll    part = iota
+	partLive        // those who need no store
+	partStored      // those for whom it must be stored
+)
+
+// meets reports whether a receiver for whom a message must be stored, or must not, is among them.
+func (p part) meets(stored bool) bool { return p == partAll || stored == (p == partStored) }
 
 // merged is what the overlapping subscriptions of one session add up to: one copy, the highest QoS, all identifiers
 // [MQTT-3.3.4-2][MQTT-3.3.4-4].
@@ -262,6 +275,9 @@ func (w *worker) fanOut(match *topic.Matches[subscription]) {
 	}
 	for i, g := range w.groups {
 		w.groups[i] = nil
+		if w.pub.part != partAll && !w.pub.part.meets(w.pub.qos > 0 && g.durable()) {
+			continue
+		}
 		if g.route(w, w.message()) {
 			w.taken++
 		}
@@ -274,6 +290,8 @@ func (w *worker) wants(sub *subscription, o options) bool {
 	switch {
 	case sub.group != nil:
 		w.groups = append(w.groups, sub.group)
+		return false
+	case sub.local != nil && w.pub.part == partStored:
 		return false
 	case sub.local != nil:
 		sub.local(w.message())
@@ -322,6 +340,9 @@ func (w *worker) deliver(sub *subscription) bool {
 }
 
 func (w *worker) give(s *session, d delivery) {
+	if w.pub.part != partAll && !w.pub.part.meets(d.qos > 0 && s.dur != nil) {
+		return
+	}
 	if d.qos == 0 && w.encode && d.ids == nil {
 		if done, taken := s.pushEncoded(w); done {
 			if taken {
