@@ -55,6 +55,8 @@ func reason(v registry.Verdict) string {
 		return "this certificate is not registered"
 	case registry.CauseRetired:
 		return "the CA of this certificate is trusted no longer"
+	case registry.CauseTenant:
+		return "this certificate is of another tenant"
 	case registry.CauseExpired:
 		return "this certificate has expired, and is not registered"
 	}

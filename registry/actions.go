@@ -75,8 +75,12 @@ func (r *Registry) Update(ctx context.Context, id string, f func(*Device) error)
 func (r *Registry) packIssued(id string, leaf *x509.Certificate) (cert, error) {
 	var c cert
 	var buf [idBuffer]byte
-	if holder := identity(leaf, buf[:0]); string(holder) != id {
+	holder, tenant := identity(leaf, buf[:0])
+	if string(holder) != id {
 		return c, fmt.Errorf("the certificate is of %.80q", holder)
+	}
+	if r.foreignTenant(leaf, tenant) {
+		return c, fmt.Errorf("%w: it is of the tenant %.80q", ErrIssuer, tenant)
 	}
 	i := r.issuerOf(leaf)
 	if i == nil {

@@ -34,6 +34,7 @@ const (
 	CauseUnknown     Cause = "unknown" // not registered
 	CauseRetired     Cause = "retired" // of a CA that is trusted no longer
 	CauseExpired     Cause = "expired" // and not registered
+	CauseTenant      Cause = "tenant"  // of one of our CAs, but of another tenant
 )
 
 // Verdict is what Check says of a certificate.
@@ -67,6 +68,8 @@ func (e *Refused) Error() string {
 		return who + " is of a CA that is trusted no longer"
 	case CauseExpired:
 		return who + " has expired and is not registered"
+	case CauseTenant:
+		return who + " is of another tenant"
 	}
 	return "device " + e.Device + " is " + string(e.Cause)
 }
@@ -100,33 +103,40 @@ const idBuffer = len(operatorPrefix) + 64
 const seenFirst = "register"
 
 // identity appends the id of the device, operator or claim whose certificate it is, as package auth reads it; nothing if there is
-// none that could be registered.
-func identity(leaf *x509.Certificate, b []byte) []byte {
+// none that could be registered. The tenant is "" if the certificate does not name one.
+func identity(leaf *x509.Certificate, b []byte) (_ []byte, tenant string) {
 	id := leaf.Subject.CommonName
 	for _, u := range leaf.URIs {
 		rest, ok := strings.CutPrefix(u.Opaque, "mqtts:")
 		if u.Scheme != "urn" || !ok {
 			continue
 		}
-		_, rest, ok = strings.Cut(rest, ":") // the tenant
+		of, rest, ok := strings.Cut(rest, ":")
 		kind, name, ok2 := strings.Cut(rest, ":")
 		if !ok || !ok2 {
 			continue
 		}
-		id = name
+		id, tenant = name, of
 		b = append(b, prefixOf(pki.Kind(kind))...)
 		break
 	}
 	if len(id) > 64 || strings.IndexByte(id, '/') >= 0 {
-		return nil
+		return nil, tenant
 	}
-	return append(b, id...)
+	return append(b, id...), tenant
+}
+
+// foreignTenant reports whether a certificate of one of our CAs is of another tenant: a CA may serve several, each of which
+// has its own devices, some with the same names.
+func (r *Registry) foreignTenant(leaf *x509.Certificate, tenant string) bool {
+	return tenant != "" && tenant != r.o.Tenant && r.issuerOf(leaf) != nil
 }
 
 // IDOf is the id of the holder of a certificate, "" if there is none that could be registered.
 func IDOf(leaf *x509.Certificate) string {
 	var buf [idBuffer]byte
-	return string(identity(leaf, buf[:0]))
+	id, _ := identity(leaf, buf[:0])
+	return string(id)
 }
 
 // Check says whether the holder of a certificate may connect. The certificate's chain and dates were checked before. It
@@ -136,7 +146,10 @@ func IDOf(leaf *x509.Certificate) string {
 // the change may have come in between.
 func (r *Registry) Check(leaf *x509.Certificate) Verdict {
 	var buf [idBuffer]byte
-	id := identity(leaf, buf[:0])
+	id, tenant := identity(leaf, buf[:0])
+	if r.foreignTenant(leaf, tenant) {
+		return Verdict{Cause: CauseTenant, Device: string(id)}
+	}
 	serial, ok := packSerial(leaf.SerialNumber)
 	if len(id) == 0 || !ok {
 		return r.stranger(leaf, "")

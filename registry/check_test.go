@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"crypto/ecdsa"
 	"crypto/x509"
 	"errors"
 	"strings"
@@ -223,5 +224,46 @@ func TestCheckWithoutAStore(t *testing.T) {
 		if v := b.Check(b.ca.issue(t, "device", id, 0)); !v.Known {
 			t.Errorf("%+v", v)
 		}
+	}
+}
+
+// A CA of ours may have issued for other tenants: their certificates are refused whatever is registered, and never are. A
+// CA that is not ours may write what it likes, which makes no certificate of it one of ours.
+func TestTenants(t *testing.T) {
+	b := newBench(t, Options{})
+	other := newCA(t, "other CA")
+	mine := b.device("pump")
+	key, ok := mine.PublicKey.(*ecdsa.PublicKey)
+	if !ok {
+		t.Fatal("no key")
+	}
+	for i, id := range []string{"pump", "new"} {
+		theirs := b.ca.issueIn(t, "other", key, "device", id, 0, int64(5000+i))
+		if v := b.Check(theirs); v != (Verdict{Cause: CauseTenant, Device: id}) || v.Err() == nil || !strings.Contains(v.Err().Error(), "another tenant") {
+			t.Errorf("%+v", v)
+		}
+		if err := b.Issued(b.ctx, id, theirs); !errors.Is(err, ErrIssuer) {
+			t.Errorf("%v, want ErrIssuer", err)
+		}
+	}
+	for _, tenant := range []string{"default", "other"} {
+		key := other.issue(t, "device", "x", 0).PublicKey.(*ecdsa.PublicKey)
+		if v := b.Check(other.issueIn(t, tenant, key, "device", "pump", 0, 6000)); v.Known || v.Decision != Allow {
+			t.Errorf("a foreign certificate for tenant %s: %+v", tenant, v)
+		}
+	}
+	if d, _ := b.Get("pump"); len(d.Certificates) != 1 {
+		t.Errorf("%+v", d.Certificates)
+	}
+	if _, ok := b.Get("new"); ok {
+		t.Error("a device of another tenant is registered")
+	}
+	if v := b.Check(mine); !v.Known || v.Decision != Allow {
+		t.Errorf("%+v", v)
+	}
+
+	b.o.Tenant = "other"
+	if v := b.Check(mine); v.Cause != CauseTenant {
+		t.Errorf("to another tenant: %+v", v)
 	}
 }

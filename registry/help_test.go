@@ -127,7 +127,7 @@ func sign(t testing.TB, tmpl, parent *x509.Certificate, pub *ecdsa.PublicKey, ke
 // start is when tests begin.
 var start = time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC)
 
-// issue makes a certificate for urn:mqtts:t:KIND:ID that begins n days after start and lives a year.
+// issue makes a certificate for urn:mqtts:default:KIND:ID that begins n days after start and lives a year.
 func (c *ca) issue(t testing.TB, kind, id string, n int) *x509.Certificate {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -143,7 +143,13 @@ func (c *ca) issueFor(t testing.TB, pub *ecdsa.PublicKey, kind, id string, n int
 	c.next++
 	serial := c.next
 	c.mu.Unlock()
-	u := &url.URL{Scheme: "urn", Opaque: fmt.Sprintf("mqtts:t:%s:%s", kind, id)}
+	return c.issueIn(t, "default", pub, kind, id, n, serial)
+}
+
+// issueIn makes one for a tenant.
+func (c *ca) issueIn(t testing.TB, tenant string, pub *ecdsa.PublicKey, kind, id string, n int, serial int64) *x509.Certificate {
+	t.Helper()
+	u := &url.URL{Scheme: "urn", Opaque: fmt.Sprintf("mqtts:%s:%s:%s", tenant, kind, id)}
 	return sign(t, &x509.Certificate{SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: id}, URIs: []*url.URL{u},
 		NotBefore: start.AddDate(0, 0, n), NotAfter: start.AddDate(1, 0, n)}, c.cert, pub, c.key)
 }

@@ -47,6 +47,8 @@ type Options struct {
 	// Strict refuses certificates of the issuers that the registry does not know. Without it one is registered when it is
 	// seen first, its holder as active. One of any other CA is left to those who trust that CA.
 	Strict bool
+	// Tenant is whose certificates of the issuers are registered; "default" if empty. Those that name another are refused.
+	Tenant string
 	// Now is the wall clock; nil: time.Now.
 	Now func() time.Time
 }
@@ -107,6 +109,9 @@ func Open(s Store, o Options) (*Registry, error) {
 	}
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.Tenant == "" {
+		o.Tenant = "default"
 	}
 	r := &Registry{s: s, o: o, busy: make(map[string]struct{})}
 	r.freed.L = &r.mu
