@@ -208,7 +208,6 @@ func (s *Service) writeLists(all []list) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	var text []byte
 	keep := make(map[string]bool)
 	for _, l := range all {
 		file := l.name + ".crl"
@@ -216,7 +215,6 @@ func (s *Service) writeLists(all []list) error {
 		if err := pki.WriteFile(filepath.Join(dir, file), l.der, 0o644); err != nil {
 			return err
 		}
-		text = append(text, pki.EncodeCRL(l.der)...)
 	}
 	old, err := crlFiles(dir)
 	if err != nil {
@@ -229,7 +227,15 @@ func (s *Service) writeLists(all []list) error {
 			}
 		}
 	}
-	return pki.WriteFile(filepath.Join(dir, crlName+".pem"), text, 0o644)
+	return pki.WriteFile(filepath.Join(dir, crlName+".pem"), encodeLists(all), 0o644)
+}
+
+// encodeLists is the PEM form of lists.
+func encodeLists(all []list) (text []byte) {
+	for _, l := range all {
+		text = append(text, pki.EncodeCRL(l.der)...)
+	}
+	return text
 }
 
 // crlFiles are the names of the lists in a folder, whose path may have what is a pattern to filepath.Glob.
@@ -267,20 +273,24 @@ func (s *Service) lastNumber() (last uint64) {
 	return last
 }
 
-// Handler serves GET /pki/NAME.crl, where NAME is device for the CA that issues, and /pki/ca.pem, what clients trust. While
-// one root takes another's place the list of either CA is also served under a name that does not change, as its file in
-// DATA/crl has it.
+// Handler serves GET /pki/NAME.crl, where NAME is device for the CA that issues, /pki/device.pem, the lists of all CAs that are
+// trusted, and /pki/ca.pem, what clients trust. While one root takes another's place the list of either CA is also served
+// under a name that does not change, as its file in DATA/crl has it.
 func (s *Service) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /pki/{file}", func(w http.ResponseWriter, r *http.Request) {
 		file := r.PathValue("file")
 		if file == "ca.pem" {
 			pem := s.CA().RootPEM()
-			sum := sha256.Sum256(pem)
-			serve(w, r, "application/x-pem-file", hex.EncodeToString(sum[:16]), caAge, pem)
+			serve(w, r, "application/x-pem-file", tagOf(pem), caAge, pem)
 			return
 		}
 		s.CRL() // makes it if there is none
+		if all := s.lists.all(); file == crlName+".pem" && len(all) > 0 {
+			text := encodeLists(all)
+			serve(w, r, "application/x-pem-file", tagOf(text), crlAge, text)
+			return
+		}
 		if name, ok := strings.CutSuffix(file, ".crl"); ok {
 			for _, l := range s.lists.all() {
 				if name == l.name || name == listName(l.ca) {
@@ -292,6 +302,12 @@ func (s *Service) Handler() http.Handler {
 		http.NotFound(w, r)
 	})
 	return mux
+}
+
+// tagOf tells one content from another.
+func tagOf(b []byte) string {
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:16])
 }
 
 func serve(w http.ResponseWriter, r *http.Request, kind, tag string, age int, b []byte) {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"net/http"
@@ -296,6 +297,27 @@ func TestHandler(t *testing.T) {
 	}
 	if w := get("POST", "/pki/device.crl", ""); w.Code != http.StatusMethodNotAllowed {
 		t.Error(w.Code)
+	}
+
+	// While one root takes another's place the lists of both CAs are in one file.
+	b.do(b.Announce(b.ctx, pki.Announcement{}))
+	b.Settle()
+	w = get("GET", "/pki/device.pem", "")
+	var issuers []string
+	for block, rest := pem.Decode(w.Body.Bytes()); block != nil; block, rest = pem.Decode(rest) {
+		list, err := x509.ParseRevocationList(block.Bytes)
+		b.do(err)
+		for i, ca := range b.CA().DeviceCAs() {
+			if list.CheckSignatureFrom(ca) == nil {
+				issuers = append(issuers, fmt.Sprint(i, " ", len(list.RevokedCertificateEntries)))
+			}
+		}
+	}
+	if fmt.Sprint(issuers) != "[0 2 1 0]" || w.Header().Get("Cache-Control") != "public, max-age=60" {
+		t.Error(issuers, w.Header())
+	}
+	if again := get("GET", "/pki/device.pem", w.Header().Get("ETag")); again.Code != http.StatusNotModified {
+		t.Error(again.Code)
 	}
 	if w := get("HEAD", "/pki/"+listName(b.CA().DeviceCAs()[0])+".crl", ""); w.Code != 200 || w.Body.Len() != 0 {
 		t.Error(w.Code)
