@@ -83,28 +83,12 @@ func (fs *Failures) Note(e *HandshakeError) (f Failure, omitted int, log bool) {
 	if f.Certificate != nil {
 		who.certificate = f.Certificate.SHA256
 	}
-	omitted, log = fs.told(who, now)
-	return f, omitted, log
-}
-
-// Speak says whether to log a failure of a peer, host:port, that is none of a
-// handshake, and how many before it were not logged. It remembers and counts
-// nothing else. The cause is a word of few that there are.
-func (fs *Failures) Speak(listener, peer string, cause Cause) (omitted int, log bool) {
-	now := fs.now()
-	fs.mu.Lock()
-	defer fs.mu.Unlock()
-	return fs.told(talker{listener: listener, net: prefixOf(peer), cause: cause}, now)
-}
-
-// told decides whether to log, and returns what was omitted. mu is held.
-func (fs *Failures) told(who talker, now time.Time) (omitted int, log bool) {
 	if !fs.speak(who, now) {
 		fs.omitted++
-		return 0, false
+		return f, 0, false
 	}
 	omitted, fs.omitted = fs.omitted, 0
-	return omitted, true
+	return f, omitted, true
 }
 
 // speak decides whether to log. mu is held.

@@ -198,20 +198,3 @@ func BenchmarkNote(b *testing.B) {
 		fs.Note(e)
 	}
 }
-
-// Failures that are none of a handshake are logged as rarely, and are not among the last ones.
-func TestFailuresSpeak(t *testing.T) {
-	fs := NewFailures(func() time.Time { return time.Unix(1_700_000_000, 0) })
-	fs.lines = 1
-	for i, want := range []bool{true, false, false} {
-		if omitted, log := fs.Speak("tls", "10.0.0.7:1", "Not authorized"); log != want || omitted != 0 {
-			t.Errorf("%d: log %v, omitted %d", i, log, omitted)
-		}
-	}
-	if omitted, log := fs.Speak("tls", "10.0.0.7:1", "Banned"); !log || omitted != 2 {
-		t.Errorf("another reason: log %v, omitted %d", log, omitted)
-	}
-	if len(fs.Recent(10)) != 0 || len(fs.Counts()) != 0 {
-		t.Error("it was remembered")
-	}
-}
