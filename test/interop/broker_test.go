@@ -74,9 +74,10 @@ type broker struct {
 // identifiers begin with it.
 const deviceID = "it"
 
-const brokerConfig = `
-data = "data"
-policy = "open.policy"
+const (
+	brokerConfig = `policy = "open.policy"
+` + firstConfig  // with the policy that a new folder gets
+	firstConfig = `data = "data"
 [log]
 level = "debug"
 format = "json"
@@ -89,6 +90,7 @@ address = "127.0.0.1:0"
 tls = false
 anonymous = true
 `
+)
 
 // openPolicy lets everybody do everything: what is tested is the protocol.
 const openPolicy = `policy everybody {
@@ -112,8 +114,13 @@ func configure(t *testing.T, dir, config string) {
 // stops it and looks through what it logged.
 func startBroker(t *testing.T) *broker {
 	t.Helper()
+	return startWith(t, brokerConfig)
+}
+
+func startWith(t *testing.T, config string) *broker {
+	t.Helper()
 	b := &broker{dir: t.TempDir()}
-	configure(t, b.dir, brokerConfig)
+	configure(t, b.dir, config)
 	cmd := exec.Command(program, "serve", "--config", "sealmq.toml")
 	cmd.Dir = b.dir
 	stdout, err := cmd.StdoutPipe()

@@ -13,7 +13,7 @@ import (
 // when they are pasted: every sub line hears every pub line.
 func TestPastedLines(t *testing.T) {
 	t.Parallel()
-	b := startBroker(t)
+	b := startWith(t, firstConfig)
 	pasted := map[string]string{}
 	for text := range strings.Lines(b.welcome) {
 		text = strings.TrimSpace(text)
@@ -96,7 +96,7 @@ func TestPastedLines(t *testing.T) {
 		}
 	}
 	// A retained message tells when each is subscribed, whenever that is.
-	probe := newCell(pahoGo5{}, v5, b, b.tls)
+	probe := newCell(pahoGo5{}, v5, b, b.plain) // where everybody may
 	probe.publish(t, message{Topic: "probe", Payload: []byte("."), Retain: true})
 	await("the subscriptions", "probe .")
 	for _, tool := range tools {
