@@ -260,7 +260,11 @@ func (a *attempt) decided(p *Principal, err error) error {
 			err = fmt.Errorf("authenticate by %s: %w", a.link.Name, err)
 		}
 	default:
-		a.ch.log.Info("authentication refused", a.attrs("reason", no.Code.String(), "text", no.Text)...)
+		level := slog.LevelInfo
+		if a.link.Name == "" && a.user == "" { // nobody was asked about anybody; the broker logs the connection
+			level = slog.LevelDebug
+		}
+		a.ch.log.Log(context.Background(), level, "authentication refused", a.attrs("reason", no.Code.String(), "text", no.Text)...)
 		if a.guess && a.ch.backoff != nil && (no.Code == mqtt.BadUserNameOrPassword || no.Code == mqtt.NotAuthorized) {
 			if wait := a.ch.backoff.Failed(a.user, a.peer, a.proof); wait > 0 {
 				a.ch.log.Warn("authentication slowed down after failures", a.attrs("wait", wait)...)

@@ -160,6 +160,9 @@ func overlap(a, b string) bool {
 func (c Config) Warnings() []string {
 	c = c.Effective()
 	var ws []string
+	if c.Uses("ldap") && c.Auth.LDAP.Plaintext {
+		ws = append(ws, "auth.ldap.allow_plaintext: every password is readable on the way to the directory")
+	}
 	for _, l := range c.Listeners {
 		warn := func(format string, a ...any) {
 			ws = append(ws, fmt.Sprintf("listener %s (%s): %s", l.Name, l.Address, fmt.Sprintf(format, a...)))
