@@ -127,8 +127,8 @@ Say whether a client may do something, which rule decides, and what would allow 
 A running broker answers by the policy in force; while none runs, and with --policy,
 a file is asked. A rate is taken for not used up.
 
-Exit codes: 0 it may, 1 it may not, 2 wrong flags or arguments, 3 a file is missing
-or wrong.`,
+Exit codes: 0 it may, 1 it may not, 2 wrong flags or arguments, 3 there is no answer:
+a file is missing or wrong, or no such client is connected.`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) != 2 {
 				return withExit(exitUsage, fmt.Errorf("%s takes an action and a topic, got %q", cmd.CommandPath(), args),
@@ -161,11 +161,12 @@ or wrong.`,
 				if q.Policy, err = readPolicy(cmd, file, acl); err != nil {
 					return err
 				}
-				if _, err := compilePolicy(q.Policy); err != nil {
-					return err
-				}
 			}
-			return explain(cmd, &f, q, asJSON)
+			a, err := explain(cmd, &f, q)
+			if err != nil {
+				return undecided(err)
+			}
+			return printExplanation(cmd, &a, asJSON)
 		},
 	}
 	f.add(cmd)
@@ -181,39 +182,54 @@ or wrong.`,
 	return cmd
 }
 
-// explain asks, and prints the answer.
-func explain(cmd *cobra.Command, f *fleetFlags, q control.ExplainRequest, asJSON bool) error {
-	return withDevices(cmd, f, func(ctx context.Context, c *control.Client) error {
+// explain asks the broker, or a file if one is named or no broker runs.
+func explain(cmd *cobra.Command, f *fleetFlags, q control.ExplainRequest) (a control.ExplainAnswer, err error) {
+	err = withDevices(cmd, f, func(ctx context.Context, c *control.Client) (err error) {
+		if q.ClientID != "" && !c.Running() {
+			return withExit(exitFile, fmt.Errorf("client %q: %w", q.ClientID, control.ErrNotRunning), "ask about a device or user by its name")
+		}
 		if q.Policy == nil && !c.Running() {
-			if q.ClientID != "" {
-				return withExit(exitFile, fmt.Errorf("client %q: %w", q.ClientID, control.ErrNotRunning), "ask about a device or user by its name")
-			}
-			var err error
 			if q.Policy, err = (&policyFlags{data: f.data, config: f.config}).read(cmd, nil); err != nil {
 				return err
 			}
+		}
+		if q.Policy != nil { // its mistakes are shown better here
 			if _, err := compilePolicy(q.Policy); err != nil {
 				return err
 			}
 		}
-		a, err := c.Explain(ctx, q)
-		if err != nil {
-			return err
-		}
-		if asJSON {
-			err = printJSON(cmd.OutOrStdout(), a)
-		} else {
-			e := policy.Explanation{Allowed: a.Allowed, Reason: a.Reason, Fix: a.Fix}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s\n  for %s\n", printable(e.String()), printable(a.Client))
-			for _, n := range a.Notes {
-				fmt.Fprintf(cmd.ErrOrStderr(), "sealmq: note: %s\n", printable(n))
-			}
-		}
-		if err == nil && !a.Allowed {
-			err = withExit(exitFailure, errors.New("")) // the answer has been said
-		}
+		a, err = c.Explain(ctx, q)
 		return err
 	})
+	return a, err
+}
+
+// undecided is the error of a question without an answer, whose exit code must not be that of a denial.
+func undecided(err error) error {
+	if exitCode(err) != exitFailure {
+		return err
+	}
+	if e := (*exitError)(nil); errors.As(err, &e) {
+		return &exitError{code: exitFile, err: e.err, hints: e.hints, bare: e.bare}
+	}
+	return withExit(exitFile, err)
+}
+
+// printExplanation prints an answer; a denial is the exit code.
+func printExplanation(cmd *cobra.Command, a *control.ExplainAnswer, asJSON bool) (err error) {
+	if asJSON {
+		err = printJSON(cmd.OutOrStdout(), a)
+	} else {
+		e := policy.Explanation{Allowed: a.Allowed, Reason: a.Reason, Fix: a.Fix}
+		_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s\n  for %s\n", printable(e.String()), printable(a.Client))
+		for _, n := range a.Notes {
+			fmt.Fprintf(cmd.ErrOrStderr(), "sealmq: note: %s\n", printable(n))
+		}
+	}
+	if err == nil && !a.Allowed {
+		err = withExit(exitFailure, errors.New("")) // it has been said
+	}
+	return err
 }
 
 // withDevices is fleetFlags.with, on a data folder without CA too: then no device is known.
@@ -227,99 +243,4 @@ func withDevices(cmd *cobra.Command, f *fleetFlags, do func(context.Context, *co
 		return onFleet(f.data, err)
 	}
 	return onFleet(f.data, errors.Join(do(cmd.Context(), c), end()))
-}
-
-func newAclWhyCmd() *cobra.Command {
-	var (
-		f      policyFlags
-		last   int
-		asJSON bool
-	)
-	cmd := &cobra.Command{
-		Use:   "why CLIENT",
-		Short: "Say what was refused to a client lately, and why",
-		Long: `  sealmq acl why pump-17              of the device pump-17
-  sealmq acl why pump-17/logger       of one of its clients, by client identifier
-  sealmq acl why alice --last 50      of the user alice, the last 50
-
-Say what the running broker has refused to a device, user or client lately: the
-newest first, with the rule that decided or is nearest, and what would allow it. The
-broker keeps some hundred for each in memory.
-
-Exit codes: 0 done, 3 no broker runs.`,
-		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) != 1 || args[0] == "" {
-				return withExit(exitUsage, fmt.Errorf("%s takes one name, got %q", cmd.CommandPath(), args), cmd.CommandPath()+" pump-17")
-			}
-			return nil
-		},
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if last < 1 {
-				return usagef("--last: %d is less than 1", last)
-			}
-			if _, err := f.settle(cmd); err != nil {
-				return err
-			}
-			c, err := control.Dial(f.data)
-			if err != nil {
-				return onControl(f.data, err)
-			}
-			defer c.Close()
-			all, err := c.Why(cmd.Context(), args[0], last)
-			if err != nil {
-				return onControl(f.data, err)
-			}
-			if asJSON {
-				return printJSON(cmd.OutOrStdout(), all)
-			}
-			if len(all) == 0 {
-				fmt.Fprintf(cmd.ErrOrStderr(), "sealmq: nothing is known that was refused to %s; connections that failed: %s\n",
-					printable(args[0]), withData(self(), f.data, "status", "--failures", "20"))
-			}
-			for _, d := range all {
-				if _, err := fmt.Fprintln(cmd.OutOrStdout(), denialText(&d)); err != nil {
-					return err
-				}
-			}
-			return nil
-		},
-	}
-	dataFlag(cmd, &f.data)
-	cmd.Flags().StringVar(&f.config, "config", "", "configuration `FILE` of the broker: its data folder")
-	cmd.Flags().IntVarP(&last, "last", "n", 10, "`NUMBER` of refusals that are shown")
-	jsonFlag(cmd, &asJSON, "print them as JSON")
-	return cmd
-}
-
-// denialText is a denial for people, on two lines.
-func denialText(d *control.Denial) string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "%s  %s", d.Time.Local().Format(time.DateTime), d.Action)
-	if d.Action == "connect" {
-		fmt.Fprintf(&b, " as %q", d.ClientID)
-	} else {
-		fmt.Fprintf(&b, " %q, QoS %d", d.Topic, d.QoS)
-		if d.Retain {
-			b.WriteString(", retained")
-		}
-		if d.Size > 0 {
-			b.WriteString(", " + count(d.Size, "byte"))
-		}
-		fmt.Fprintf(&b, ", client %q", d.ClientID)
-	}
-	if d.Times > 1 {
-		fmt.Fprintf(&b, ", %d times", d.Times)
-	}
-	b.WriteString("\n  ")
-	if d.Allowed {
-		by := "no rule allowed it"
-		if d.Rule != "" {
-			by = "by " + d.Rule
-		}
-		b.WriteString(printable("refused then (" + by + "), allowed since: " + d.Reason))
-		return b.String()
-	}
-	e := policy.Explanation{Reason: d.Reason, Fix: d.Fix}
-	b.WriteString(printable(e.String()))
-	return b.String()
 }
