@@ -162,6 +162,7 @@ func (cs *claims) giveBack(c *claim) {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
 	c.Used--
+	c.rate.giveBack()
 	if cs.id[c.ID] == c {
 		cs.r.start(claimPrefix+c.ID+usedSuffix, c.Used) // if this is lost, a use is: never one too many
 	}

@@ -25,6 +25,9 @@ func (h *hourly) take(now time.Time, most int) time.Duration {
 	return 0
 }
 
+// giveBack takes one back that did not count in the end.
+func (h *hourly) giveBack() { h.n = max(h.n-1, 0) }
+
 // table remembers something of the peers that were seen last: at most so many. It is safe for several goroutines.
 type table[T any] struct {
 	mu   sync.Mutex

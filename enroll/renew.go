@@ -67,7 +67,11 @@ func (s *Service) renew(j *job) (*identity.Issued, error) {
 	if wait > 0 {
 		return nil, rejectFor(CodeSlowDown, wait, "device "+id+" renews too often")
 	}
-	return s.issueKnown(a)
+	out, err := s.issueKnown(a)
+	if err != nil && rejection(err).Code == CodeUnavailable { // it will ask again, as it is told to
+		s.renewals.with(id, (*hourly).giveBack)
+	}
+	return out, err
 }
 
 // sawRoots answers $pki/cacerts/seen, when an answer is asked for.

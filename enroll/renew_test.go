@@ -1,8 +1,10 @@
 package enroll
 
 import (
+	"context"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -62,6 +64,41 @@ func TestRenewal(t *testing.T) {
 	b.wants(b.renewal(forged, newKey(t)), "rejected", CodeDenied)
 	b.must(b.reg.RevokeCertificate(b.ctx, c.serial, pki.KeyCompromise))
 	b.wants(b.renewal(c, newKey(t)), "rejected", CodeNotActive)
+}
+
+// keyless is an Issuer whose CA cannot sign for a while.
+type keyless struct {
+	Issuer
+	away bool
+}
+
+func (k *keyless) Issue(ctx context.Context, o identity.Order) (*identity.Issued, error) {
+	if k.away {
+		return nil, fmt.Errorf("certificate for %s: %w", o.ID, pki.ErrNoKey)
+	}
+	return k.Issuer.Issue(ctx, o)
+}
+
+// What the broker could not do at the time counts for nothing: who asks again, as it is told to, is served then.
+func TestUnavailableCountsForNothing(t *testing.T) {
+	b := newBench(t, Config{RenewalsPerHour: 1})
+	ca := &keyless{Issuer: b.id}
+	b.opt.Identity = ca
+	b.reopen()
+	c, _ := b.device("pump-1")
+	token, _ := b.token(Claim{IDs: []string{"pump-2"}, RatePerHour: 1})
+	ca.away = true
+	k := newKey(t)
+	for range 3 {
+		for _, g := range []got{b.renewal(c, k), b.enrol(client{id: "pump-2"}, k, token)} {
+			if b.wants(g, "rejected", CodeUnavailable); g.RetryAfter != 60 {
+				t.Errorf("retry after %d s", g.RetryAfter)
+			}
+		}
+	}
+	ca.away = false
+	b.wants(b.renewal(c, k), "accepted", "")
+	b.wants(b.enrol(client{id: "pump-2"}, newKey(t), token), "accepted", "")
 }
 
 func TestRenewalByState(t *testing.T) {
