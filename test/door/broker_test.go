@@ -68,7 +68,12 @@ func (h *home) configureListeners(t *testing.T, tables, listeners string) {
 	t.Helper()
 	h.listeners = strings.Count(listeners, "[[listener]]")
 	text := "data = \"data\"\n[log]\nlevel = \"debug\"\nformat = \"json\"\n" + tables + listeners
-	if err := os.WriteFile(filepath.Join(h.dir, "sealmq.toml"), []byte(text), 0o600); err != nil {
+	h.write(t, "sealmq.toml", []byte(text))
+}
+
+func (h *home) write(t *testing.T, name string, b []byte) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(h.dir, name), b, 0o600); err != nil {
 		t.Fatal(err)
 	}
 }

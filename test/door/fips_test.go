@@ -1,8 +1,12 @@
 package door
 
 import (
+	"crypto/ed25519"
 	"crypto/fips140"
+	"crypto/rand"
 	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -73,6 +77,42 @@ func TestFIPS(t *testing.T) {
 		}
 	}
 	b.awaitLog(t, "tls handshake refused", "no_common_cipher", "X25519")
+
+	// A device may have a key of Ed25519.
+	public, key, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	csr, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{PublicKey: public}, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.write(t, "ed.csr", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: csr}))
+	h.sealmq(t, "device", "sign", "ed.csr", "--id", "ed", "--out", "ed")
+	chain, err := os.ReadFile(filepath.Join(h.dir, "ed/cert.pem"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ed, err := tls.X509KeyPair(chain, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		cfg := b.tls(t)
+		cfg.Certificates, cfg.MaxVersion = []tls.Certificate{ed}, version
+		nc, err := b.dial("127.0.0.1", "tls")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := connect(tls.Client(nc, cfg), "ed"); err != nil {
+			t.Errorf("Ed25519, %s: %v", tls.VersionName(version), err)
+		}
+		nc.Close()
+	}
 
 	if raceDetector {
 		return // which makes twenty seconds of a passphrase
