@@ -12,6 +12,7 @@ package password
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -26,13 +27,13 @@ type Config struct {
 	File string `toml:"file"`
 
 	// AtOnce is how many passwords are checked at the same time, each with the memory of its hash: 12 MiB if sealmq has made
-	// it.
-	AtOnce int `toml:"checks_at_once" default:"2" min:"1" max:"64"`
+	// it. 0 leaves one processor to those who are connected: as many as there are, less one, but from 1 to 4.
+	AtOnce int `toml:"checks_at_once" min:"0" max:"64"`
 }
 
 func (c Config) effective() Config {
 	if c.AtOnce == 0 {
-		c.AtOnce = 2
+		c.AtOnce = min(max(runtime.GOMAXPROCS(0)-1, 1), 4)
 	}
 	return c
 }
@@ -40,7 +41,7 @@ func (c Config) effective() Config {
 // Validate reports every value outside its limits, by its key in the configuration file.
 func (c Config) Validate() error {
 	if c = c.effective(); c.AtOnce < 1 || c.AtOnce > 64 {
-		return fmt.Errorf("checks_at_once: %d is not between 1 and 64", c.AtOnce)
+		return fmt.Errorf("checks_at_once: %d is not between 0 and 64", c.AtOnce)
 	}
 	return nil
 }

@@ -4,7 +4,11 @@ import (
 	"context"
 	"encoding/binary"
 	"flag"
+	"fmt"
+	"os"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -16,12 +20,30 @@ import (
 
 var measure = flag.Duration("measure", 0, "how long to measure clients that come by password; 0: not at all")
 
+var atOnce = flag.Int("checks", 0, "checks_at_once while measuring")
+
+// cpu is the processor time that the broker has used.
+func (b *broker) cpu(t *testing.T) time.Duration {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", b.cmd.Process.Pid))
+	if err != nil {
+		t.Skipf("skipped: %v", err)
+	}
+	_, rest, _ := strings.Cut(string(text), ") ") // the name may have spaces
+	var user, system int64
+	for i, dst := range map[int]*int64{11: &user, 12: &system} {
+		if *dst, err = strconv.ParseInt(strings.Fields(rest)[i], 10, 64); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return time.Duration(user+system) * 10 * time.Millisecond // ticks of Linux
+}
+
 // How many clients a second get in by a password as sealmq keeps it, and how long messages of others take meanwhile.
 func TestMeasurePassword(t *testing.T) {
 	if *measure == 0 {
 		t.Skip("skipped: -measure 10s measures")
 	}
-	b := prepare(t, byPassword)
+	b := prepare(t, strings.Replace(byPassword, "[auth.backoff]", fmt.Sprintf("checks_at_once = %d\n[auth.backoff]", *atOnce), 1))
 	f := password.New()
 	for _, s := range []password.Scheme{password.Argon2id, password.SCRAM} {
 		if err := f.Set(string(s), "secret", s, password.Cost{}); err != nil {
@@ -87,11 +109,13 @@ func TestMeasurePassword(t *testing.T) {
 				}
 			})
 		}
-		before := time.Now()
+		before, busy, first := time.Now(), b.cpu(t), n.Load()
 		p50, p99 := latency()
-		rate := float64(n.Load()) / time.Since(before).Seconds()
+		came, cpu := n.Load()-first, b.cpu(t)-busy
+		rate := float64(came) / time.Since(before).Seconds()
 		cancel()
 		all.Wait()
-		t.Logf("%s: %.0f clients a second; latency of others %v, p99 %v", name, rate, p50, p99)
+		t.Logf("%s: %.0f clients a second, %v of processor time each; latency of others %v, p99 %v", name, rate,
+			cpu/time.Duration(max(came, 1)), p50, p99)
 	}
 }
