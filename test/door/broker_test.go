@@ -67,7 +67,7 @@ func (h *home) configure(t *testing.T, tables string) {
 func (h *home) configureListeners(t *testing.T, tables, listeners string) {
 	t.Helper()
 	h.listeners = strings.Count(listeners, "[[listener]]")
-	text := "data = \"data\"\n[log]\nlevel = \"debug\"\nformat = \"json\"\n" + tables + listeners
+	text := "data = \"data\"\n[log]\nformat = \"json\"\n" + tables + listeners
 	h.write(t, "sealmq.toml", []byte(text))
 }
 
@@ -254,6 +254,25 @@ func (b *broker) resident(t *testing.T) int64 {
 		t.Fatal(err)
 	}
 	return kb << 10
+}
+
+// worked is the processor time that the broker has used, in seconds.
+func (b *broker) worked(t *testing.T) float64 {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", b.cmd.Process.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(text), ") ")
+	var ticks float64
+	for _, field := range strings.Fields(rest)[11:13] { // of user and system, 100 a second
+		n, err := strconv.ParseFloat(field, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ticks += n
+	}
+	return ticks / 100
 }
 
 // tls is the configuration of a client that shows nothing.

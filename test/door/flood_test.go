@@ -241,7 +241,9 @@ func TestFlood(t *testing.T) {
 			b := h.start(t)
 			f := newFleet(t, b, clients)
 			h.awaitEmpty(t, int64(clients))
+			begin, worked := time.Now(), b.worked(t)
 			quiet50, quiet99 := f.measure(t, clients*seconds)
+			quietCPU := (b.worked(t) - worked) / time.Since(begin).Seconds()
 			before := b.resident(t)
 
 			s := &storm{b: b, stop: make(chan struct{})}
@@ -262,9 +264,10 @@ func TestFlood(t *testing.T) {
 					time.Sleep(100 * time.Millisecond)
 				}
 			}()
-			begin := time.Now()
+			begin, worked = time.Now(), b.worked(t)
 			flood50, flood99 := f.measure(t, clients*seconds)
 			d := time.Since(begin).Seconds()
+			floodCPU := (b.worked(t) - worked) / d
 			during := h.figures(t)
 			halfOpen := s.slow.Load()
 			close(s.stop)
@@ -283,9 +286,9 @@ func TestFlood(t *testing.T) {
 			if during.Handshakes > 10_000 || during.Failures["tls_version"] == 0 {
 				t.Errorf("%d in the handshake, failures %v", during.Handshakes, during.Failures)
 			}
-			t.Logf("%d half-open, %.0f rejected handshakes/s (%d answered, %d closed, %d turned off in %.0f s), %d bans, while %d clients publish: p50 %v to %v, p99 %v to %v, RSS %d MiB + %d MiB",
+			t.Logf("%d half-open, %.0f rejected handshakes/s (%d answered, %d closed, %d turned off in %.0f s), %d bans, while %d clients publish: p50 %v to %v, p99 %v to %v, RSS %d MiB + %d MiB, %.2f to %.2f processors",
 				halfOpen, float64(s.shaken.Load())/d, s.shaken.Load(), s.closed.Load(), s.turnedOff.Load(), d, during.Bans, clients,
-				quiet50, flood50, quiet99, flood99, before>>20, (peak-before)>>20)
+				quiet50, flood50, quiet99, flood99, before>>20, (peak-before)>>20, quietCPU, floodCPU)
 		})
 	}
 }
