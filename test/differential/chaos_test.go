@@ -125,7 +125,7 @@ func TestChaos(t *testing.T) {
 	if err := s.settle(); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.wipe(s.retained()); err != nil {
+	if err := s.wipe(); err != nil {
 		t.Fatal(err)
 	}
 	s.observer.close()

@@ -92,11 +92,7 @@ func (p *pair) run(steps []step, note func(*difference)) error {
 		d.step, d.before = len(steps), history(steps, 0)
 		note(d)
 	}
-	topics := p.ours.retained()
-	for topic := range p.theirs.retained() {
-		topics[topic] = true
-	}
-	return p.both(func(s *side) error { return s.wipe(topics) })
+	return p.both((*side).wipe)
 }
 
 // play reports whether it has played all steps.
@@ -156,7 +152,7 @@ func history(steps []step, actor int) string {
 		if s.client == actor {
 			who = "actor"
 		}
-		fmt.Fprintf(&b, "%s: %s; ", who, s.String()[2:])
+		fmt.Fprintf(&b, "%s: %s%s; ", who, s.String()[2:], s.diagnosis())
 	}
 	return b.String()
 }
@@ -180,12 +176,7 @@ func tell(st step, ours, theirs [3][]event) *difference {
 	if text == nil {
 		return nil
 	}
-	what := strings.TrimSpace(st.String()[2:])
-	if st.kind == open || st.kind == send {
-		if why := diagnosis(st.packet, st.version); why != "" {
-			what += " (" + why + ")"
-		}
-	}
+	what := st.String()[2:] + st.diagnosis()
 	return &difference{text: what + " | " + strings.Join(text, " | "), mild: mild,
 		shape: regexp.MustCompile(`^\S+ \S+( \S+)?`).FindString(what) + " | " + strings.Join(shape, " | "), detail: strings.Join(detail, "\n")}
 }

@@ -296,7 +296,7 @@ func TestSequences(t *testing.T) {
 			t.Fatalf("seed %d made two sequences:\n%s\n%s", seed, a, b)
 		}
 		for _, s := range sequence(seed) {
-			if why := diagnosis(s.packet, s.version); s.valid && why == "it is not whole" {
+			if why := s.diagnosis(); s.valid && why == " (it is not whole)" {
 				t.Errorf("seed %d: %v: %s", seed, s, why)
 			}
 		}

@@ -42,7 +42,8 @@ type generator struct {
 	clients [2]struct {
 		version  byte
 		lastID   uint16
-		released []uint16 // QoS 2 packet identifiers used and not yet released
+		released []uint16        // QoS 2 packet identifiers used and not yet released
+		filters  map[string]bool // of its subscriptions
 	}
 	number int // of the step
 	broken int // per cent of the packets that are broken on purpose
@@ -486,6 +487,13 @@ func (g *generator) subscribe(c int) ([]byte, string) {
 		if g.odd() && g.chance(30) {
 			options = pick[byte](g, 3, 0x30, 0x40, 0x80, 0xff, 4)
 			l.add("options=%#x", options)
+		}
+		if state := &g.clients[c]; state.filters[f] {
+			l.add("filter again")
+		} else if state.filters == nil {
+			state.filters = map[string]bool{f: true}
+		} else {
+			state.filters[f] = true
 		}
 		w.str(f).u8(options)
 	}

@@ -36,7 +36,11 @@ func (c *client) observe(first byte, body []byte) event {
 	switch kind {
 	case mqtt.CONNACK:
 		var p mqtt.Connack
-		if err := p.Parse(v, flags, body); err != nil {
+		err := p.Parse(v, flags, body)
+		if err != nil { // the answer to a version that does not exist is of the nearest
+			err = p.Parse(mqtt.V5, flags, body)
+		}
+		if err != nil {
 			return bad(err)
 		}
 		text := fmt.Sprintf("%#02x", uint8(p.Code))
@@ -51,6 +55,9 @@ func (c *client) observe(first byte, body []byte) event {
 	case mqtt.PUBLISH:
 		var p mqtt.Publish
 		if err := p.Parse(v, flags, body); err != nil {
+			if topic, _, ok := cutString(body); ok && first&1 != 0 {
+				c.hold(topic)
+			}
 			return bad(err)
 		}
 		return c.message(&p)
@@ -60,6 +67,10 @@ func (c *client) observe(first byte, body []byte) event {
 			return bad(err)
 		}
 		e := event{kind: packetName(byte(kind)), text: fmt.Sprintf("%#02x", uint8(p.Code)), more: fmt.Sprintf("id=%d", p.PacketID)}
+		// 0x10 may stand for 0x00 where nobody has subscribed (sections 3.4.2.1, 3.5.2.1).
+		if p.Code == mqtt.NoMatchingSubscribers && (kind == mqtt.PUBACK || kind == mqtt.PUBREC) {
+			e.text = "0x00"
+		}
 		if kind == mqtt.PUBREC && !p.Code.IsError() {
 			c.release = append(c.release, p.PacketID)
 		}
@@ -96,6 +107,14 @@ func (c *client) observe(first byte, body []byte) event {
 	return bad(nil)
 }
 
+// hold notes the topic of a retained message.
+func (c *client) hold(topic string) {
+	if c.topics == nil {
+		c.topics = make(map[string]bool)
+	}
+	c.topics[topic] = true
+}
+
 func codes(list []mqtt.ReasonCode) string {
 	var all []string
 	for _, code := range list {
@@ -121,10 +140,7 @@ func (c *client) message(p *mqtt.Publish) event {
 		text = append(text, "will")
 	}
 	if p.Retain {
-		if c.topics == nil {
-			c.topics = make(map[string]bool)
-		}
-		c.topics[string(p.Topic)] = true
+		c.hold(string(p.Topic))
 	}
 	if p.Dup {
 		text = append(text, "dup")
@@ -159,8 +175,8 @@ func comparable(events []event) []event {
 	var all []event
 	for _, e := range events {
 		i := -1
-		if e.kind == "PUBLISH" {
-			i = slices.IndexFunc(all, func(o event) bool { return o.kind == "PUBLISH" && o.text == e.text && o.more == e.more })
+		if e.kind == "PUBLISH" || e.kind == "PUBREL" {
+			i = slices.IndexFunc(all, func(o event) bool { return o.kind == e.kind && o.text == e.text && o.more == e.more })
 		}
 		if i < 0 {
 			e.subs = slices.Clone(e.subs)
@@ -207,40 +223,4 @@ func without(a, b []event) []event {
 		}
 	}
 	return rest
-}
-
-// diagnosis is what a strict reader says of a packet: "" if nothing.
-func diagnosis(packet []byte, version byte) string {
-	for len(packet) > 0 {
-		h, err := mqtt.ParseHeader(packet)
-		if err != nil {
-			return err.Error()
-		}
-		if h.Size+h.Length > len(packet) {
-			return "it is not whole"
-		}
-		body := packet[h.Size : h.Size+h.Length]
-		v := mqtt.Version(version)
-		switch h.Type {
-		case mqtt.CONNECT:
-			err = new(mqtt.Connect).Parse(v, h.Flags, body)
-		case mqtt.PUBLISH:
-			err = new(mqtt.Publish).Parse(v, h.Flags, body)
-		case mqtt.PUBACK, mqtt.PUBREC, mqtt.PUBREL, mqtt.PUBCOMP:
-			err = (&mqtt.Ack{Type: h.Type}).Parse(v, h.Flags, body)
-		case mqtt.SUBSCRIBE:
-			err = new(mqtt.Subscribe).Parse(v, h.Flags, body)
-		case mqtt.UNSUBSCRIBE:
-			err = new(mqtt.Unsubscribe).Parse(v, h.Flags, body)
-		case mqtt.DISCONNECT:
-			err = new(mqtt.Disconnect).Parse(v, h.Flags, body)
-		case mqtt.AUTH:
-			err = new(mqtt.Auth).Parse(v, h.Flags, body)
-		}
-		if err != nil {
-			return err.Error()
-		}
-		packet = packet[h.Size+h.Length:]
-	}
-	return ""
 }

@@ -53,13 +53,16 @@ func (s *side) play(st step) error {
 	c := s.clients[st.client]
 	switch st.kind {
 	case open:
-		s.leave(st.client)
+		old := c
 		c, err := s.connect(st)
 		if err != nil {
 			return err
 		}
 		s.clients[st.client] = c
-		s.write(st, c)
+		defer s.replace(st.client, old)
+		if err := s.write(st, c); err != nil {
+			return err
+		}
 		if !c.greeted(s.patience) {
 			c.mu.Lock()
 			c.events = append(c.events, event{kind: "SILENT"})
@@ -67,7 +70,7 @@ func (s *side) play(st step) error {
 		}
 	case send:
 		if c != nil && !c.over() {
-			s.write(st, c)
+			return s.write(st, c)
 		}
 	case acks:
 		if c != nil && !c.over() {
@@ -94,18 +97,36 @@ func (s *side) connect(st step) (*client, error) {
 
 // write sends the step's packets, made whole. What cannot be made whole is the
 // end of the connection, when all before it has been answered.
-func (s *side) write(st step, c *client) {
+func (s *side) write(st step, c *client) error {
 	packet, rest := complete(slices.Clone(st.packet))
 	c.sent(packet)
 	c.write(packet)
 	if rest == nil {
-		return
+		return nil
 	}
-	if len(packet) > 0 {
-		c.ping(s.patience)
+	if len(packet) > 0 && s.observer != nil {
+		if err := s.settle(); err != nil {
+			return err
+		}
 	}
 	c.write(rest)
 	s.leave(st.client)
+	return nil
+}
+
+// replace closes the connection that a client has given up for another one. The
+// broker may have closed it before, if both are of the same session.
+func (s *side) replace(i int, old *client) {
+	if old == nil {
+		return
+	}
+	old.close()
+	s.left[i] = append(s.left[i], slices.DeleteFunc(old.events, func(e event) bool {
+		return e.kind == "CLOSED" || e.kind == "DISCONNECT"
+	})...)
+	if old.assigned != "" {
+		s.ids[old.assigned] = true
+	}
 }
 
 // leave closes a client's connection.
@@ -192,7 +213,7 @@ func (s *side) mark() error {
 		return got && acked
 	}
 	if !o.until(s.patience, func() bool { return o.closed || arrived(o.events) }) || o.over() {
-		return fmt.Errorf("%s does not answer the observer", s.name)
+		return fmt.Errorf("%s does not answer the observer (connection ended: %t, process ended: %t)", s.name, o.over(), s.dead())
 	}
 	o.acknowledge(0, func(m *inbox) bool { return strings.HasPrefix(m.message, `"$marker"`) })
 	o.mu.Lock()
@@ -267,26 +288,17 @@ func (s *side) end() error {
 	return s.lookAgain()
 }
 
-// retained returns the topics of all retained messages that the observer has got.
-func (s *side) retained() map[string]bool {
+// wipe takes away all retained messages that the observer has got.
+func (s *side) wipe() error {
 	s.observer.mu.Lock()
-	defer s.observer.mu.Unlock()
 	topics := s.observer.topics
 	s.observer.topics = nil
-	if topics == nil {
-		topics = make(map[string]bool)
-	}
-	return topics
-}
-
-// wipe takes retained messages away.
-func (s *side) wipe(topics map[string]bool) error {
+	s.observer.mu.Unlock()
 	for topic := range topics {
 		s.observer.write(new(writer).str(topic).u8(0).packet(tPublish<<4 | 1))
 	}
 	if err := s.settle(); err != nil {
 		return err
 	}
-	s.forget()
-	return nil
+	return s.ready() // with a session of its own, as Mosquitto's windows shrink with time
 }
