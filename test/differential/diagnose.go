@@ -46,10 +46,12 @@ func judge(h mqtt.Header, body []byte, v mqtt.Version) string {
 		var p mqtt.Connect
 		err = p.Parse(v, h.Flags, body)
 		texts = append(texts, p.ClientID, p.Will.Topic)
+		texts = append(texts, stringsOf(&p.Props)...)
+		texts = append(texts, stringsOf(&p.Will.Props)...)
 	case mqtt.PUBLISH:
 		var p mqtt.Publish
 		err = p.Parse(v, h.Flags, body)
-		texts = append(texts, p.Topic, p.Props.ResponseTopic, p.Props.ContentType)
+		texts = append(stringsOf(&p.Props), p.Topic)
 		if err == nil && len(p.Props.SubscriptionIDs) > 0 {
 			return "a client's PUBLISH with Subscription Identifier"
 		}
@@ -58,15 +60,18 @@ func judge(h mqtt.Header, body []byte, v mqtt.Version) string {
 	case mqtt.SUBSCRIBE:
 		var p mqtt.Subscribe
 		err = p.Parse(v, h.Flags, body)
+		texts = stringsOf(&p.Props)
 		for _, s := range p.Filters {
 			texts = append(texts, s.Filter)
 		}
 	case mqtt.UNSUBSCRIBE:
 		var p mqtt.Unsubscribe
 		err = p.Parse(v, h.Flags, body)
-		texts = append(texts, p.Filters...)
+		texts = append(stringsOf(&p.Props), p.Filters...)
 	case mqtt.DISCONNECT:
-		err = new(mqtt.Disconnect).Parse(v, h.Flags, body)
+		var p mqtt.Disconnect
+		err = p.Parse(v, h.Flags, body)
+		texts = stringsOf(&p.Props)
 	case mqtt.AUTH:
 		err = new(mqtt.Auth).Parse(v, h.Flags, body)
 	case mqtt.CONNACK, mqtt.SUBACK, mqtt.UNSUBACK, mqtt.PINGRESP:
@@ -81,6 +86,14 @@ func judge(h mqtt.Header, body []byte, v mqtt.Version) string {
 		}
 	}
 	return ""
+}
+
+func stringsOf(p *mqtt.Properties) [][]byte {
+	all := [][]byte{p.ResponseTopic, p.ContentType, p.ReasonString, p.AuthMethod}
+	for _, u := range p.User {
+		all = append(all, u.Key, u.Value)
+	}
+	return all
 }
 
 // inadvisable tells characters that a string should not have (section 1.5.4).

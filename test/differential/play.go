@@ -178,10 +178,10 @@ func (s *side) settle() error {
 				s.leave(i)
 			}
 		}
-		if err := s.mark(); err != nil {
+		more, err := s.mark()
+		if err != nil {
 			return err
 		}
-		more := s.observer.acknowledge(0, nil)
 		for _, c := range s.clients {
 			if c != nil && !c.over() {
 				c.ping(s.patience)
@@ -198,8 +198,9 @@ func (s *side) settle() error {
 }
 
 // mark has the observer send itself a message, and waits for it and for its
-// acknowledgement.
-func (s *side) mark() error {
+// acknowledgement. Meanwhile it acknowledges all others, so that this one is not
+// kept behind a full window, and reports whether there were any.
+func (s *side) mark() (more bool, err error) {
 	s.markers++
 	text := fmt.Sprintf("m%d", s.markers)
 	o := s.observer
@@ -212,16 +213,34 @@ func (s *side) mark() error {
 		}
 		return got && acked
 	}
-	if !o.until(s.patience, func() bool { return o.closed || arrived(o.events) }) || o.over() {
-		return fmt.Errorf("%s does not answer the observer (connection ended: %t, process ended: %t)", s.name, o.over(), s.dead())
+	isMarker := func(m *inbox) bool { return strings.HasPrefix(m.message, `"$marker"`) }
+	waiting := func() (any bool) {
+		for _, m := range o.wait {
+			any = any || !m.answered && !isMarker(m)
+		}
+		return any
 	}
-	o.acknowledge(0, func(m *inbox) bool { return strings.HasPrefix(m.message, `"$marker"`) })
+	for done := false; !done; {
+		o.until(s.patience, func() bool { return o.closed || arrived(o.events) || waiting() })
+		if o.acknowledge(0, func(m *inbox) bool { return !isMarker(m) }) {
+			more = true
+			continue
+		}
+		o.mu.Lock()
+		done = arrived(o.events)
+		ended := o.closed
+		o.mu.Unlock()
+		if !done {
+			return more, fmt.Errorf("%s does not answer the observer (connection ended: %t, process ended: %t)", s.name, ended, s.dead())
+		}
+	}
+	o.acknowledge(0, isMarker)
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.events = slices.DeleteFunc(o.events, func(e event) bool {
 		return e.kind == "PUBACK" || e.kind == "PUBLISH" && strings.HasPrefix(e.more, `"$marker"`) || isHandshake(e)
 	})
-	return nil
+	return more, nil
 }
 
 // isHandshake tells the observer's own packets, which nobody compares.
