@@ -177,6 +177,9 @@ func (ch *Chain) Exchange(method string, c *Credentials) Exchange {
 		return &watched{Exchange: x, attempt: attempt{ch: ch, link: l, guess: guessable(l.Authenticator),
 			peer: strings.Clone(c.Peer.Addr), listener: strings.Clone(c.Peer.Listener)}}
 	}
+	if !c.Peer.Secure {
+		return refused{mqtt.BadAuthenticationMethod, "there are no authentication methods on a listener without TLS: use mqtts://"}
+	}
 	return nil
 }
 

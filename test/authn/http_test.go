@@ -43,6 +43,8 @@ url = "%s/mqtt"
 ca_file = "service-ca.pem"
 token_file = "token"
 allow_private = true
+timeout = "1m"
+keep_allowed = "10m"
 [auth.password]
 file = "passwords"
 [[listener]]

@@ -146,6 +146,7 @@ ca_file = "ldap-ca.pem"
 bind_dn = "cn=reader,dc=example,dc=org"
 password_file = "reader"
 search_base = "dc=example,dc=org"
+timeout = "1m"
 [[listener]]
 name = "tls"
 address = "127.0.0.1:0"

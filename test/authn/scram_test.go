@@ -72,7 +72,7 @@ func TestSCRAM(t *testing.T) {
 	b.refused(t, client.Config{ClientID: "c", AuthMethod: "GS2-KRB5"}, mqtt.BadAuthenticationMethod, "")
 	plain := proving("alice", "wonderland-1", nil)
 	plain.Dial = b.dial(t, "plain")
-	b.refused(t, plain, mqtt.BadAuthenticationMethod, "")
+	b.refused(t, plain, mqtt.BadAuthenticationMethod, "on a listener without TLS: use mqtts://")
 	if alice.Err() != nil {
 		t.Fatalf("others have ended the connection: %v", alice.Err())
 	}
