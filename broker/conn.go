@@ -391,6 +391,7 @@ func (s *session) detach(w *worker, c *Conn, wl *store.Will) (items []outItem, a
 	ends := s.expiry == 0
 	if !ends {
 		s.keepReplays(w)
+		s.pay(w)
 		for _, sub := range s.subs {
 			if sub.share != nil {
 				sub.share.move(sub, false)

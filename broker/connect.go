@@ -310,6 +310,7 @@ func (c *Conn) accept(p *mqtt.Connect, principal *auth.Principal, id string, dat
 	// From here on the CONNECT's own bytes are not needed; what the client has sent after it waits for the first Data.
 	c.partial = append([]byte(nil), c.partial[used:]...)
 
+	replays := s.owedReplays()
 	s.mu.Lock()
 	b.wheel.add(c, keepAlive+keepAlive/2, principal.Until) // before anybody can find the connection and end it
 	if old := s.rights.Load().owner; old != r.owner {      // its kind was not known, or the session of one that is passing
@@ -330,6 +331,7 @@ func (c *Conn) accept(p *mqtt.Connect, principal *auth.Principal, id string, dat
 		}
 	}
 	s.emit(w, encoded(ack.Append(nil, p.Version))) // before anything else [MQTT-3.2.0-1]
+	s.replay(w, replays)
 	s.fill(w)
 	s.mu.Unlock()
 	w.count(connected, 1)

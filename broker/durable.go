@@ -34,6 +34,9 @@ type durable struct {
 	again    uint64        // positions up to it may have been sent before the broker started
 	rtt      time.Duration // about how long the client takes to acknowledge
 
+	owed []*subscription // whose retained messages a restart has kept from the queue; under the session's claim
+	paid []*subscription // of which the store is still to be told that theirs are in the queue
+
 	acks    []uint64 // positions that the store is still to be told of
 	telling bool     // in some worker's list for that
 }

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"strings"
 	"sync"
 	"time"
 )
@@ -23,6 +24,7 @@ type hushed struct {
 const (
 	hushTime  = time.Minute
 	maxHushed = 1024
+	maxWho    = 128 // bytes of an identifier that are looked at
 )
 
 // allow reports whether a line is logged, and how many of its kind have not been since the last one. The number of kinds
@@ -30,7 +32,7 @@ const (
 func (h *hush) allow(now time.Duration, what, who string) (omitted uint64, ok bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	key := hushKey{what, who}
+	key := hushKey{what, who[:min(len(who), maxWho)]}
 	e := h.m[key]
 	if e == nil && len(h.m) >= maxHushed {
 		h.sweep(now)
@@ -44,6 +46,7 @@ func (h *hush) allow(now time.Duration, what, who string) (omitted uint64, ok bo
 		if h.m == nil {
 			h.m = make(map[hushKey]*hushed)
 		}
+		key.who = strings.Clone(key.who)
 		h.m[key] = &hushed{at: now}
 		return 0, true
 	case now-e.at < hushTime:

@@ -14,15 +14,13 @@ func (c *Conn) limited(k counter, limit string, more ...any) {
 		defer c.b.release(w)
 	}
 	w.count(k, 1)
-	c.b.warnLimit(c.who(), limit, c.attrs(more...))
+	if omitted, ok := c.b.hush.allow(c.b.now(), limit, c.who()); ok {
+		c.b.warnLimit(limit, omitted, c.attrs(more...))
+	}
 }
 
-// warnLimit logs that a client has met a limit, unless its like was logged a moment ago.
-func (b *Broker) warnLimit(who, limit string, attrs []any) {
-	omitted, ok := b.hush.allow(b.now(), limit, who)
-	if !ok {
-		return
-	}
+// warnLimit logs that a client has met a limit. The caller has asked hush.
+func (b *Broker) warnLimit(limit string, omitted uint64, attrs []any) {
 	attrs = append(attrs, "limit", limit)
 	if omitted > 0 {
 		attrs = append(attrs, "not_logged_before", omitted)
@@ -37,6 +35,9 @@ func (c *Conn) who() string {
 	}
 	return host(c.peer.Addr)
 }
+
+// clip is the beginning of a text for the log.
+func clip(b []byte) string { return string(b[:min(len(b), 256)]) }
 
 // host is an address without its port.
 func host(addr string) string {

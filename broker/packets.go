@@ -263,7 +263,7 @@ func (c *Conn) refusePublish(p *mqtt.Publish, name []byte, code mqtt.ReasonCode,
 func (c *Conn) refuseRetained(p *mqtt.Publish, name []byte) error {
 	limit := c.w.over
 	c.w.settle(nil, outItem{})
-	c.limited(limitedRetained, limit, "topic", string(name), "principal", c.sess.rights.Load().Name)
+	c.limited(limitedRetained, limit, "topic", clip(name), "principal", c.sess.rights.Load().Name)
 	return c.decline(p, name, mqtt.QuotaExceeded, "more retained messages than "+limit+" allows")
 }
 

@@ -87,6 +87,9 @@ func (s *session) restore(r *store.Subscription) {
 		s.subs = make(map[string]*subscription, 1)
 	}
 	s.subs[r.Filter] = sub
+	if r.Replay {
+		s.dur.owed = append(s.dur.owed, sub)
+	}
 	if shared {
 		s.b.groups.join(s.b, r.Filter, plain, sub)
 		sub.share.move(sub, false)

@@ -19,6 +19,7 @@ import (
 type replay struct {
 	sub  *subscription
 	list []*store.Message
+	owed bool // the store knows that messages are still to be put into the queue
 }
 
 // newReplay collects the retained messages for a subscription, in the order in which they were published.
@@ -42,6 +43,7 @@ func (s *session) replay(w *worker, replays []*replay) {
 			delete(s.conn.asked, r.sub)
 		}
 		if len(r.list) == 0 {
+			s.replayed(r)
 			continue
 		}
 		if s.subs[r.sub.filter] != r.sub { // unsubscribed meanwhile
@@ -49,6 +51,7 @@ func (s *session) replay(w *worker, replays []*replay) {
 		}
 		if under := r.sub.replay; under != nil { // what is left of it is in the new one
 			under.list = r.list
+			under.owed = under.owed || r.owed
 			continue
 		}
 		r.sub.replay = r
@@ -81,7 +84,7 @@ func (s *session) fillReplays(w *worker, now int64) {
 			}
 			d := delivery{ids: r.sub.ids(), qos: min(m.QoS, o.qos()), retain: true, wait: true} // [MQTT311 MQTT-3.3.1-8]
 			if d.qos > 0 {
-				if s.waiting() > 0 || s.dur != nil && s.dur.ready.n > 0 || !s.inflight.room(s.conn.window, s.conn.lim.MaxOutbound) {
+				if s.waiting() > 0 || s.dur != nil && (s.dur.ready.n > 0 || !s.dur.caughtUp()) || !s.inflight.room(s.conn.window, s.conn.lim.MaxOutbound) {
 					return
 				}
 				if s.dur != nil {
@@ -95,10 +98,81 @@ func (s *session) fillReplays(w *worker, now int64) {
 			}
 			r.list[0], r.list = nil, r.list[1:]
 		}
+		s.replayed(r)
 		r.sub.replay = nil
 		s.replays[0], s.replays = nil, s.replays[1:]
 	}
 	s.replays = nil
+}
+
+// lasting reports whether there are messages among those of a replay that go through the queue of a durable session.
+func (r *replay) lasting() bool {
+	return r.sub.options().qos() > 0 && slices.ContainsFunc(r.list, func(m *store.Message) bool { return m.QoS > 0 })
+}
+
+// replayed notes that all messages of a replay are in the queue. The caller holds mu.
+func (s *session) replayed(r *replay) {
+	if !r.owed || s.dur == nil {
+		return
+	}
+	r.owed = false
+	s.dur.paid = append(s.dur.paid, r.sub)
+	if c := s.conn; c != nil && len(s.dur.paid) == 1 {
+		s.b.spawn(func() {
+			c.proc.Lock() // between the packets
+			defer c.proc.Unlock()
+			w := s.b.worker()
+			defer s.b.release(w)
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			if s.conn == c {
+				s.pay(w)
+			}
+		})
+	}
+}
+
+// owes reports whether messages of a replay for the subscription are still to be put into the queue. The caller holds mu.
+func (s *session) owes(sub *subscription) bool {
+	r := sub.replay
+	if r == nil && s.conn != nil {
+		r = s.conn.asked[sub]
+	}
+	return r != nil && r.owed
+}
+
+// pay tells the store which replays are in the queue. The caller holds mu, and the connection's proc or the session's
+// claim: so nothing can be told of a subscription after its end.
+func (s *session) pay(w *worker) {
+	d := s.dur
+	if d == nil {
+		return
+	}
+	var list []store.Subscription
+	for _, sub := range d.paid {
+		if s.subs[sub.filter] == sub && !s.owes(sub) {
+			list = append(list, sub.stored())
+		}
+	}
+	d.paid = nil
+	if list != nil {
+		w.alter(nil, &change{Op: store.Op{Kind: store.Subscribe, Session: d.id, Subscriptions: list}}, outItem{})
+	}
+}
+
+// owedReplays begins again what a restart has cut short. The caller holds claim, and no other lock.
+func (s *session) owedReplays() []*replay {
+	if s.dur == nil || s.dur.owed == nil {
+		return nil
+	}
+	var list []*replay
+	for _, sub := range s.dur.owed {
+		r := s.b.newReplay(sub)
+		r.owed = true
+		list = append(list, r)
+	}
+	s.dur.owed = nil
+	return list
 }
 
 // sent reports whether a retained message is the session's own.
@@ -129,5 +203,6 @@ func (s *session) keepReplays(w *worker) {
 				w.settle(nil, outItem{})
 			}
 		}
+		s.replayed(r)
 	}
 }

@@ -57,9 +57,11 @@ func (c *Conn) onSubscribe(flags uint8, body []byte) error {
 			greeted = append(greeted, sub.filter)
 		}
 		if c.sess.dur != nil {
-			o := sub.options()
-			kept = append(kept, store.Subscription{Filter: sub.filter, QoS: o.qos(), NoLocal: o.noLocal(),
-				RetainAsPublished: o.retainAsPublished(), ID: o.id()})
+			c.sess.mu.Lock()
+			k := sub.stored()
+			k.Replay = c.sess.owes(sub)
+			c.sess.mu.Unlock()
+			kept = append(kept, k)
 		}
 		// Retained messages are not for shared subscriptions, section 4.8.2.
 		if sub.share == nil && (f.RetainHandling == 0 || f.RetainHandling == 1 && isNew) { // [MQTT-3.3.1-9] … 11
@@ -78,7 +80,17 @@ func (c *Conn) onSubscribe(flags uint8, body []byte) error {
 		wanted = nil
 	}
 	for _, sub := range wanted {
-		replays = append(replays, c.b.newReplay(sub))
+		r := c.b.newReplay(sub)
+		replays = append(replays, r)
+		if c.sess.dur == nil || !r.lasting() {
+			continue
+		}
+		r.owed = true
+		for i := range kept {
+			if kept[i].Filter == sub.filter {
+				kept[i].Replay = true // also when the filter stands there twice
+			}
+		}
 	}
 	if suback := encoded(ack.Append(nil, c.version)); len(kept) > 0 { // [MQTT-3.8.4-1]
 		ch := &change{Op: store.Op{Kind: store.Subscribe, Session: c.sess.dur.id, Subscriptions: kept}}
@@ -105,7 +117,7 @@ func (c *Conn) supersede(replays []*replay) {
 			c.asked = make(map[*subscription]*replay)
 		}
 		if old := c.asked[r.sub]; old != nil {
-			old.list = nil
+			old.list, old.owed = nil, false
 		}
 		c.asked[r.sub] = r
 	}

@@ -52,5 +52,11 @@ func (s *subscription) setOptions(o options) {
 	s.opts.Store(uint64(o))
 }
 
+// stored is what the store keeps of the subscription.
+func (s *subscription) stored() store.Subscription {
+	o := s.options()
+	return store.Subscription{Filter: s.filter, QoS: o.qos(), NoLocal: o.noLocal(), RetainAsPublished: o.retainAsPublished(), ID: o.id()}
+}
+
 // ids returns the list of subscription identifiers to send along, nil for none.
 func (s *subscription) ids() *[]uint32 { return s.list.Load() }

@@ -102,7 +102,9 @@ func (d *dueWill) publish(w *worker, late bool) {
 	w.settle(nil, outItem{})
 	if limit != "" {
 		w.count(limitedRetained, 1)
-		w.b.warnLimit(s.id, limit, []any{"client", s.id, "will", string(wl.Topic), "principal", s.rights.Load().Name})
+		if omitted, ok := w.b.hush.allow(w.b.now(), limit, s.id); ok {
+			w.b.warnLimit(limit, omitted, []any{"client", s.id, "will", clip(wl.Topic), "principal", s.rights.Load().Name})
+		}
 		s.forgetWill(w)
 	}
 }

@@ -179,6 +179,8 @@ type Subscription struct {
 	NoLocal           bool
 	RetainAsPublished bool
 	ID                uint32 // subscription identifier, 0 for none
+	// Replay: the retained messages of QoS 1 and 2 that it began with are not all in the queue yet.
+	Replay bool
 }
 
 // Queued is a message that waits in a session's queue.

@@ -214,19 +214,21 @@ func clone(b []byte) []byte {
 const (
 	subNoLocal  = 4
 	subRetained = 8
+	subReplay   = 16
 )
 
 // appendSubscription encodes a subscription without its filter, which is in the key.
 func appendSubscription(b []byte, s *store.Subscription) []byte {
-	b = append(b, layout, s.QoS&3|bit(s.NoLocal, subNoLocal)|bit(s.RetainAsPublished, subRetained))
+	b = append(b, layout, s.QoS&3|bit(s.NoLocal, subNoLocal)|bit(s.RetainAsPublished, subRetained)|
+		bit(s.Replay, subReplay))
 	return binary.AppendUvarint(b, uint64(s.ID))
 }
 
 func decodeSubscription(filter, v []byte) (store.Subscription, error) {
 	d := newDecoder(v)
-	flags := d.flags(3 | subNoLocal | subRetained)
+	flags := d.flags(3 | subNoLocal | subRetained | subReplay)
 	s := store.Subscription{Filter: string(filter), QoS: d.qos(flags), NoLocal: flags&subNoLocal != 0,
-		RetainAsPublished: flags&subRetained != 0}
+		RetainAsPublished: flags&subRetained != 0, Replay: flags&subReplay != 0}
 	s.ID = uint32(d.uint(math.MaxUint32))
 	return s, d.end()
 }

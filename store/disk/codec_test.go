@@ -22,7 +22,7 @@ func samples() map[byte][]byte {
 			Sent: math.MaxUint64, WillAt: -1, ExpireAt: math.MaxInt64}),
 		kindWill: appendWill(nil, &store.Will{Topic: []byte("w"), Payload: []byte("gone"), Props: []byte{9}, Expiry: math.MaxUint32,
 			HasExpiry: true, Delay: math.MaxUint32, QoS: 2, Retain: true}),
-		kindFilter:   appendSubscription(nil, &store.Subscription{QoS: 2, NoLocal: true, RetainAsPublished: true, ID: math.MaxUint32}),
+		kindFilter:   appendSubscription(nil, &store.Subscription{QoS: 2, NoLocal: true, RetainAsPublished: true, Replay: true, ID: math.MaxUint32}),
 		kindMessage:  appendMessage([]byte{layout}, m),
 		kindQueue:    appendEntry(nil, p, m, 0),
 		kindRecorded: appendEntry(nil, p, m, math.MaxUint64), // stands for an entry whose message is elsewhere

@@ -91,6 +91,7 @@ type subscriptionLine struct {
 	NoLocal           bool   `json:"no_local,omitempty"`
 	RetainAsPublished bool   `json:"retain_as_published,omitempty"`
 	ID                uint32 `json:"id,omitempty"`
+	Replay            bool   `json:"retained_due,omitempty"` // retained messages that it began with are not all in the queue
 }
 
 type willLine struct {
