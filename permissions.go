@@ -332,7 +332,11 @@ func (a *permissions) explain(d broker.Denial, told map[string]*denied) {
 	e := policy.Explanation{Reason: "its policy is not that of the file: it is in quarantine, or is to enrol first"}
 	if perms, ok := d.Principal.Policy.(*policy.Permissions); ok {
 		e = perms.Explain(r)
-		a.kept.Note(perms.Identity(), r, policy.Decision{Rule: e.Rule})
+		by := policy.Decision{Rule: e.Rule}
+		if e.Allowed && !d.Limited {
+			by.Rule = nil // what has decided is gone
+		}
+		a.kept.Note(perms.Identity(), r, by)
 		if e.Allowed { // the policy has changed meanwhile, or a rate was exceeded, or an embedding program refuses
 			e.Allowed, e.Fix = false, ""
 			if d.Limited {

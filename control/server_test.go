@@ -143,8 +143,12 @@ func TestStats(t *testing.T) {
 	p := &parts{}
 	want := map[uint64]string{}
 	n := uint64(0)
-	for _, v := range []reflect.Value{reflect.ValueOf(&p.broker).Elem(), reflect.ValueOf(&p.store).Elem()} {
+	all := []reflect.Value{reflect.ValueOf(&p.broker).Elem(), reflect.ValueOf(&p.store).Elem(), reflect.ValueOf(&p.broker.Limited).Elem()}
+	for _, v := range all {
 		for i := range v.NumField() {
+			if v.Field(i).Kind() == reflect.Struct {
+				continue
+			}
 			n++
 			want[n] = v.Type().String() + "." + v.Type().Field(i).Name
 			if f := v.Field(i); f.CanUint() {

@@ -34,12 +34,27 @@ type BrokerStats struct {
 	DroppedFrozen   uint64 `json:"dropped_frozen"`    // the receiver is frozen
 	DroppedRequests uint64 `json:"dropped_requests"`  // to the service of enrolment, beyond its bounds
 
+	// What limits have refused, dropped or held back; see broker.Limited.
+	LimitedRate           uint64 `json:"limited_rate"` // times that a client was not read from for a while
+	LimitedFilters        uint64 `json:"limited_filters"`
+	LimitedSubscriptions  uint64 `json:"limited_subscriptions"`
+	LimitedTopicLength    uint64 `json:"limited_topic_length"`
+	LimitedTopicLevels    uint64 `json:"limited_topic_levels"`
+	LimitedUserProperties uint64 `json:"limited_user_properties"`
+	LimitedWillDelay      uint64 `json:"limited_will_delay"`
+	LimitedRetained       uint64 `json:"limited_retained"`
+	LimitedSessions       uint64 `json:"limited_sessions"`
+	ShedConnects          uint64 `json:"shed_connects"`     // of anonymous clients, since memory was short
+	ShedReplays           uint64 `json:"shed_replays"`      // subscriptions without their retained messages
+	ShedPublications      uint64 `json:"shed_publications"` // QoS 0
+
 	Sessions      int   `json:"sessions"`
 	Online        int   `json:"online"` // sessions with a connection
 	Frozen        int   `json:"frozen"` // sessions whose device is disabled, revoked or otherwise refused
 	Subscriptions int   `json:"subscriptions"`
 	Filters       int   `json:"filters"` // distinct ones
 	Retained      int   `json:"retained"`
+	RetainedBytes int64 `json:"retained_bytes"`
 	OutboundBytes int64 `json:"outbound_bytes"` // waiting for all clients
 	PreAuthBytes  int64 `json:"pre_auth_bytes"` // held for connections without an accepted CONNECT
 }
@@ -65,7 +80,12 @@ func brokerStats(s broker.Stats) BrokerStats {
 		DroppedExpired: s.DroppedExpired, DroppedTooLarge: s.DroppedTooLarge, DroppedDenied: s.DroppedDenied,
 		DroppedFrozen: s.DroppedFrozen, DroppedRequests: s.DroppedRequests, Frozen: s.Frozen,
 		Sessions: s.Sessions, Online: s.Online, Subscriptions: s.Subscriptions, Filters: s.Filters,
-		Retained: s.Retained, OutboundBytes: s.OutboundBytes, PreAuthBytes: s.PreAuthBytes,
+		LimitedRate: s.Limited.Rate, LimitedFilters: s.Limited.Filters, LimitedSubscriptions: s.Limited.Subscriptions,
+		LimitedTopicLength: s.Limited.TopicLength, LimitedTopicLevels: s.Limited.TopicLevels,
+		LimitedUserProperties: s.Limited.UserProperties, LimitedWillDelay: s.Limited.WillDelay,
+		LimitedRetained: s.Limited.Retained, LimitedSessions: s.Limited.Sessions,
+		ShedConnects: s.Limited.ShedConnects, ShedReplays: s.Limited.ShedReplays, ShedPublications: s.Limited.ShedPublications,
+		RetainedBytes: s.RetainedBytes, Retained: s.Retained, OutboundBytes: s.OutboundBytes, PreAuthBytes: s.PreAuthBytes,
 	}
 }
 
