@@ -58,6 +58,9 @@ certificates and policy again; when they are bad, the old ones stay in force.`,
 			if err != nil {
 				return err
 			}
+			if err := keepSecrets(); err != nil {
+				fmt.Fprintf(cmd.ErrOrStderr(), "sealmq: warning: a core file of this process would have keys in it: %v\n", err)
+			}
 			var s *sealmq.Server
 			again := func() error {
 				cfg, err := load(config.Load)
