@@ -223,7 +223,7 @@ func TestMosquitto_2_0_16_Will(t *testing.T) {
 	c := b.connect(t, "tls", who, p)
 	b.rule(t, open+"group three { device = pump-3 }\npolicy three { deny publish # }\n")
 	c.Close()
-	b.awaitLog(t, 0, "connection lost", "pump-3")
+	b.awaitLog(t, 0, "will refused", "pump-3/will")
 	watcher.publish("a/end", 1, false, "end")
 	if got := watcher.until("end"); len(got) > 0 {
 		t.Errorf("the will was published to %q", got)
