@@ -208,16 +208,16 @@ func (w *worker) routeRetained() {
 	if from := w.pub.from; from != nil {
 		m.From, lim = from.publisher()
 	}
-	kept := m
-	if len(m.Payload) == 0 {
-		kept = nil
-	}
-	if w.over = w.b.uses.retain(old, kept, lim, &w.b.cfg); w.over != "" {
-		return
+	clears := len(m.Payload) == 0
+	if !clears {
+		if w.over = w.b.uses.retain(old, m, lim, &w.b.cfg); w.over != "" {
+			return
+		}
 	}
 	m.Seq = w.b.seq.Add(1)
-	if kept == nil {
+	if clears {
 		w.b.retained.Delete(w.name) // [MQTT-3.3.1-6]
+		w.b.uses.retain(old, nil, nil, &w.b.cfg)
 	} else {
 		w.b.retained.Set(w.name, m) // [MQTT-3.3.1-5]
 		if m.Expires != 0 {

@@ -28,7 +28,7 @@ func fields(t *testing.T, h *harness) {
 	do(&store.Op{Kind: store.PutSession, Session: 1 << 63, State: &store.Session{ID: 1 << 63, ClientID: ""}, Wait: h})
 	do(&store.Op{Kind: store.PutSession, Session: 1<<64 - 1, State: &store.Session{ID: 1<<64 - 1, ClientID: "last", Will: &store.Will{Topic: []byte("w")}}, Wait: h})
 	do(&store.Op{Kind: store.Subscribe, Session: 7, Wait: h, Subscriptions: []store.Subscription{
-		{Filter: long, QoS: 2, NoLocal: true, RetainAsPublished: true, ID: 268435455}, {Filter: "$share/g/#"}, {Filter: ""}}})
+		{Filter: long, QoS: 2, NoLocal: true, RetainAsPublished: true, ID: 268435455, Replay: true}, {Filter: "$share/g/#"}, {Filter: ""}}})
 	do(&store.Op{Kind: store.Subscribe, Session: 1<<64 - 1, Wait: h, Subscriptions: []store.Subscription{{Filter: "a/+", QoS: 1}}})
 	big := &store.Message{Topic: long, Payload: bytes.Repeat([]byte{7}, 20<<20), Props: []byte("props"), Expires: 1 << 62, Seq: 1<<64 - 1,
 		From: &store.Publisher{ClientID: long, Owner: 1<<64 - 1}, QoS: 2, Retain: true}

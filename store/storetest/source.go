@@ -72,7 +72,7 @@ func (s *Source) op(kind int) *store.Op {
 		op := &store.Op{Kind: store.Subscribe, Session: id}
 		for range 1 + s.intn(3) {
 			op.Subscriptions = append(op.Subscriptions, store.Subscription{Filter: s.topic(), QoS: uint8(s.intn(3)), NoLocal: s.intn(2) == 0,
-				RetainAsPublished: s.intn(2) == 0, ID: uint32(s.intn(3) * 1000)})
+				RetainAsPublished: s.intn(2) == 0, ID: uint32(s.intn(3) * 1000), Replay: s.intn(2) == 0})
 		}
 		return op
 	case 5:
