@@ -11,8 +11,8 @@ import (
 
 // Reload puts cfg in force without interrupting connections. Everything is
 // checked and loaded before anything changes; after an error the old
-// configuration is in force. Certificates, hosts, limits and anonymous apply to
-// connections accepted from then on. A listener whose address or transport
+// configuration is in force. Certificates, hosts, limits, anonymous and ways of
+// authentication apply to connections accepted from then on, the policy to all. A listener whose address or transport
 // settings change is opened anew; connections of one that is gone live on until
 // they end. The data folder, the store, the tables [ca], [devices], [enroll] and [acme], the
 // memory budgets, the interval of $SYS and the log's format stay as they were at

@@ -25,6 +25,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -523,7 +524,11 @@ func (s *Server) announce(l *listener) {
 	if l.cfg.Plain {
 		clients = "no TLS"
 	}
-	s.log.Info("listening", "listener", l.cfg.Name, "address", l.Listener.Addr().String(), "clients", clients)
+	attrs := []any{"listener", l.cfg.Name, "address", l.Listener.Addr().String(), "clients", clients}
+	if len(l.cfg.Auth) > 0 {
+		attrs = append(attrs, "auth", strings.Join(l.cfg.Chain(), ", "))
+	}
+	s.log.Info("listening", attrs...)
 }
 
 func (s *Server) fail(listener string, err error) {
