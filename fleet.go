@@ -221,6 +221,9 @@ func (r *reviews) changed(e registry.Event) {
 	r.want()
 }
 
+// reviewPause bounds the time between two reviews while changes go on.
+const reviewPause = 200 * time.Millisecond
+
 // review keeps sessions in step with the registry until the server ends.
 func (s *Server) review() {
 	for {
@@ -228,7 +231,16 @@ func (s *Server) review() {
 		case <-s.stop.Done():
 			return
 		case <-s.reviews.due:
+			began := time.Now()
 			s.reviewNow()
+			if len(s.reviews.due) == 0 {
+				continue
+			}
+			select { // many change at once: those that end have the processor first
+			case <-s.stop.Done():
+				return
+			case <-time.After(min(5*time.Since(began), reviewPause)):
+			}
 		}
 	}
 }
@@ -392,7 +404,7 @@ func (d devices) admit(leaf *x509.Certificate, listener string, foreign bool) (a
 // held reports whether a name belongs to a device with a certificate of ours, or of its maker.
 func held(f *fleet, name string) bool {
 	d, ok := f.registry.Get(name)
-	return ok && (f.enroll.Pinned(&d) || slices.ContainsFunc(d.Certificates, func(c registry.Certificate) bool { return c.State == registry.CertActive }))
+	return ok && (f.enroll.Pinned(&d) || len(d.Certificates) > 0)
 }
 
 // stranger admits the holder of a certificate of another CA.
@@ -433,6 +445,10 @@ func (d devices) verify(leaf *x509.Certificate, foreign bool) error {
 			no.cause, no.hint = "device_pending", "sealmq device enable "+id
 		case registry.CauseExpired:
 			no.cause, no.hint = "client_certificate_expired", "it never was in the registry: let the device enrol (sealmq claim create --ids "+id+")"
+		case registry.CauseRetired: // listeners trust its CA for a moment still
+			no.cause, no.hint = "client_certificate_ca", "give the device a certificate of the CA that issues: sealmq device renew "+id
+		case registry.CauseTenant:
+			no.cause, no.hint = "client_certificate_ca", "it is of another tenant: sealmq device sign issues one for this broker"
 		case registry.CauseUnknown:
 			no.cause, no.hint = "client_certificate_unknown", "it is not in the registry: sealmq device sign issues one that is"
 		}

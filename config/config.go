@@ -121,7 +121,7 @@ type CA struct {
 	PassphraseFile string `toml:"passphrase_file"`
 
 	// PublishAddress is where revocation lists and the root are served over HTTP, without TLS as RFC 5280 advises: host:port.
-	// /pki/device.crl is the list, /pki/ca.pem the root. Empty: nowhere; the folder crl of the data folder has them too.
+	// /pki/device.crl is the list, /pki/device.pem those of all CAs that are trusted, /pki/ca.pem the root. Empty: nowhere; the folder crl of the data folder has them too.
 	PublishAddress string `toml:"publish_address"`
 }
 

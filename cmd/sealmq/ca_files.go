@@ -149,7 +149,7 @@ func newCAEncryptCmd() *cobra.Command {
 		Long: `  sealmq ca encrypt                              asks for it
   sealmq ca encrypt --passphrase-file secret     the first line of a file
 
-Encrypt the CA's keys with a passphrase. From then on the broker needs it to start, and
+Encrypt the CA's keys with a passphrase. From then on the broker needs it to issue, and
 commands while none runs: --passphrase-file, or the environment variable
 ` + passphraseEnv + `. Keys of programs and tokens stay as they are.`,
 		Args: noArgs,

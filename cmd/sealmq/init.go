@@ -46,7 +46,7 @@ choose where its root is.`,
 	cmd.Flags().StringVar(&o.under.key, "root-key", "", "the `KEY` of that root: a file, or exec: or pkcs11:")
 	cmd.Flags().BoolVar(&o.keep, "keep-root-key", false, "keep the key of that root in the CA folder")
 	cmd.Flags().BoolVar(&o.offline, "offline-root", false, "make CSRs for a root that is elsewhere")
-	cmd.Flags().BoolVar(&o.encrypt, "encrypt", false, "encrypt the CA's keys with a passphrase; the broker needs it to start")
+	cmd.Flags().BoolVar(&o.encrypt, "encrypt", false, "encrypt the CA's keys with a passphrase; the broker needs it to issue")
 	return cmd
 }
 

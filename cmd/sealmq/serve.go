@@ -96,10 +96,8 @@ func onOpen(cfg sealmq.Config, err error) error {
 	if errors.Is(err, pki.ErrWaiting) {
 		return onWaiting(cfg.Data, err)
 	}
-	if cfg.CA.PassphraseFile == "" && os.Getenv(passphraseEnv) == "" {
-		if _, locked := pki.OpenFolder(cfg.Data, pki.Config{}); errors.Is(locked, pki.ErrLocked) {
-			return withExit(exitFile, locked, "--passphrase-file FILE, passphrase_file in the configuration, or the environment variable "+passphraseEnv)
-		}
+	if cfg.CA.PassphraseFile == "" && os.Getenv(passphraseEnv) == "" && errors.Is(err, pki.ErrNoKey) {
+		return withExit(exitFile, err, "--passphrase-file FILE, passphrase_file in the configuration, or the environment variable "+passphraseEnv)
 	}
 	return onData(cfg.Data, err)
 }
