@@ -16,7 +16,7 @@ import (
 
 var (
 	long   = flag.Duration("long", 0, "how long to play sequences; 0: a few seconds' worth")
-	first  = flag.Uint64("seed", 0, "the first seed, the next follow; 0: a random one")
+	first  = flag.Uint64("seed", 0, "the first seed, the next follow; 0: 1, with -long a random one")
 	count  = flag.Int("sequences", 0, "how many sequences; 0: as many as -long allows")
 	onDisk = flag.Bool("disk", false, "sessions and messages on disk instead of in memory")
 	tested = flag.String("sealmq", "", "the sealmq program to test; empty: built from this repository")
@@ -34,7 +34,10 @@ func TestMain(m *testing.M) {
 	flag.Parse()
 	os.Exit(func() int {
 		if *first == 0 {
-			*first = rand.Uint64N(1e9)
+			*first = 1
+			if *long > 0 {
+				*first = rand.Uint64N(1e9)
+			}
 		}
 		if *tested != "" {
 			path, err := filepath.Abs(*tested)
