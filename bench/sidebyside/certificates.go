@@ -55,6 +55,9 @@ func (e *environment) fill() error {
 		Subject: pkix.Name{CommonName: "side by side"}, IsCA: true, BasicConstraintsValid: true,
 		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
 	}
+	if err := os.WriteFile(e.file("open.policy"), []byte("policy everybody { allow publish, subscribe # }\n"), 0o600); err != nil {
+		return err
+	}
 	caKey, _, err := e.issue("ca", ca, nil, nil)
 	if err != nil {
 		return err

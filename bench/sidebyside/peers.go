@@ -29,8 +29,9 @@ type peer struct {
 
 // sealmqConfig and mosquittoConfig say the same: a TLS listener for everybody, one that wants client certificates, one
 // without TLS, and queues so long that no workload loses QoS 1 messages. SealMQ has its store on disk, as it has unless it
-// is told otherwise; Mosquitto has nothing on disk, as it has unless it is told otherwise, but for persistent sessions.
+// is told otherwise, and a policy that is asked about each message; Mosquitto has nothing on disk, as it has unless it is told otherwise, but for persistent sessions.
 const sealmqConfig = `data = "$DATA/sealmq"
+policy = "$POLICY"
 
 [limits]
 max_queued_messages = 100000000
@@ -96,6 +97,8 @@ func (e *environment) variables(name string) func(string) string {
 			return e.file("server.pem")
 		case "KEY":
 			return e.file("server.key")
+		case "POLICY":
+			return e.file("open.policy")
 		case "CA":
 			return e.file("ca.pem")
 		}
