@@ -24,9 +24,6 @@ func (e *Error) Error() string {
 	return fmt.Sprintf("%s:%d:%d: %s", e.File, e.Pos.Line, e.Pos.Column, e.Text)
 }
 
-// Hint tells what to write instead.
-func (e *Error) Hint() string { return e.Advice }
-
 // maxErrors is how many mistakes of a file are told.
 const maxErrors = 100
 

@@ -70,12 +70,15 @@ func (p *aclParser) block(name string, test func(*Identity) bool) *Block {
 
 func (p *aclParser) line(n int, line string) {
 	line = strings.TrimRight(line, " \t\r\v\f")
+	indent := len(line)
+	line = strings.TrimLeft(line, " ")
+	indent -= len(line)
 	if line == "" || line[0] == '#' {
 		return
 	}
 	word, rest, _ := strings.Cut(line, " ")
 	rest = strings.TrimLeft(rest, " ")
-	at := Pos{n, len(line) - len(rest) + 1}
+	at := Pos{n, indent + len(line) - len(rest) + 1}
 	switch word {
 	case "user":
 		if rest == "" {
@@ -85,20 +88,20 @@ func (p *aclParser) line(n int, line string) {
 		p.section = userGroup + rest
 		p.block(p.section, func(id *Identity) bool { return id.Name == rest })
 	case "topic", "pattern":
-		p.rule(n, at, line, word == "pattern", rest)
+		p.rule(at, line, word == "pattern", rest)
 	default:
-		p.errs.add(p.file.Name, Pos{n, 1}, "a line begins with topic, user, pattern or #", "no line of an ACL file: %s", quote(word))
+		p.errs.add(p.file.Name, Pos{n, indent + 1}, "a line begins with topic, user, pattern or #", "no line of an ACL file: %s", quote(word))
 	}
 }
 
-func (p *aclParser) rule(n int, at Pos, line string, pattern bool, rest string) {
+func (p *aclParser) rule(at Pos, line string, pattern bool, rest string) {
 	if p.rules++; p.rules == MaxRules+1 {
 		p.errs.add(p.file.Name, at, "use patterns in place of a rule for each client", "more than %d rules", MaxRules)
 	}
 	access := "readwrite"
 	if first, more, spaced := strings.Cut(rest, " "); spaced {
 		access, rest = first, strings.TrimLeft(more, " ")
-		at.Column = len(line) - len(rest) + 1
+		at.Column += len(first) + 1 + len(more) - len(rest)
 	}
 	r := &Rule{File: p.file.Name, Pos: at, Allow: true, Filter: rest, weak: pattern, wrote: line, hears: true}
 	switch access {

@@ -15,7 +15,7 @@ topic trail/x
 topic $SYS/broker/version
 topic read w/+
 user bob
-topic readwrite bob/#
+  topic readwrite bob/#
 topic read pats/x
 topic deny bob/no
 user al ice
@@ -89,14 +89,14 @@ func TestMosquitto(t *testing.T) {
 }
 
 func TestMosquittoMistakes(t *testing.T) {
-	_, err := ParseMosquitto("acl", []byte("topic\nuser \ntopics x\ntopic rw a b\ntopic read a/#/b\n pattern read x\npattern read a%u/#b\ntopic deny \n"))
+	_, err := ParseMosquitto("acl", []byte("topic\nuser \ntopics x\ntopic rw a b\ntopic read a/#/b\n  patterns read x\n   pattern read a%u/#b\ntopic deny \n"))
 	want := `acl:1:6: a line without a topic
 acl:2:5: a user line without a name
 acl:3:1: no line of an ACL file: "topics"
 acl:4:10: no kind of access: "rw"
 acl:5:12: the topic has a # that is not alone in the last level
-acl:6:1: no line of an ACL file: ""
-acl:7:14: the topic has a # that is not alone in the last level`
+acl:6:3: no line of an ACL file: "patterns"
+acl:7:17: the topic has a # that is not alone in the last level`
 	var got []string
 	for l := range strings.SplitSeq(err.Error(), "\n") {
 		got = append(got, l[:strings.Index(l+"; ", "; ")])

@@ -127,7 +127,7 @@ func TestBounds(t *testing.T) {
 		t.Errorf("%d mistakes of a thousand", len(all))
 	}
 	var one *Error
-	if !errors.As(err, &one) || one.Hint() == "" || one.Pos != (Pos{1, 1}) {
+	if !errors.As(err, &one) || one.Advice == "" || one.Pos != (Pos{1, 1}) {
 		t.Errorf("the first is %v", one)
 	}
 	_, err = Parse("p", []byte("group g { "+strings.Repeat("(", 100_000)+" }"))
