@@ -28,7 +28,9 @@ func (c *Conn) claim(id string, principal *auth.Principal) (*session, error) {
 			return s, nil
 		}
 		sh.mu.Unlock()
-		s.claim.Lock()
+		if !s.claim.await() {
+			return nil, &auth.Refusal{Code: mqtt.ServerBusy, Text: "a later connection uses this client identifier"}
+		}
 		s.mu.Lock()
 		dead, old, leaving := s.dead, s.conn, s.leaving
 		s.mu.Unlock()

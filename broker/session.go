@@ -17,7 +17,7 @@ import (
 type session struct {
 	b     *Broker
 	id    string
-	claim sync.Mutex  // one CONNECT or timer at a time
+	claim turn        // one CONNECT or timer at a time
 	fresh bool        // made for the CONNECT under way; under claim
 	undo  atomic.Bool // there are some in undone
 
