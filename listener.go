@@ -45,12 +45,12 @@ func (l *listener) setTerms(cfg Listener) {
 	l.terms.Store(&terms{cfg.Name, cfg.ConnectTimeout, cfg.Anonymous, cfg.Enroll, cfg.Limits})
 }
 
-func (l *listener) listen(log *slog.Logger) (err error) {
+func (l *listener) listen(d *door, log *slog.Logger) (err error) {
 	var c transport.Certificates
 	if l.certs != nil {
 		c = l.certs
 	}
-	l.Listener, err = transport.Listen(l.cfg.Config, c, log)
+	l.Listener, err = transport.ListenBehind(d, l.cfg.Config, c, log)
 	return err
 }
 
@@ -96,12 +96,14 @@ func (s *Server) serve(l *listener, tc transport.Conn) {
 		s.refused(t.name, err)
 		return
 	}
-	conn := s.broker.NewConn(tc, l.peer(tc.Peer(), t), t.limits)
+	peer := l.peer(tc.Peer(), t)
+	conn := s.broker.NewConn(tc, peer, t.limits)
 	if err := tc.SetReadDeadline(time.Now().Add(t.connectTimeout)); err != nil {
 		tc.Close(false)
 		return
 	}
 	if err := conn.Open(tc); err != nil { // refused, logged and closed by the broker
+		s.door.failed(peer.Addr, err)
 		var he *transport.HandshakeError
 		if errors.As(err, &he) {
 			s.failures.Note(he)
@@ -119,6 +121,7 @@ func (s *Server) refused(listener string, err error) {
 		s.log.Debug("connection ended before its handshake", "listener", listener, "error", err)
 		return
 	}
+	s.door.failed(he.Addr, he)
 	f, omitted, ok := s.failures.Note(he)
 	if !ok {
 		return

@@ -15,8 +15,9 @@ import (
 // authentication apply to connections accepted from then on, the policy to all. A listener whose address or transport
 // settings change is opened anew; connections of one that is gone live on until
 // they end. The data folder, the store, the tables [ca], [devices], [enroll] and [acme], the
-// memory budgets, the interval of $SYS and the log's format stay as they were at
-// start: a change of them is an error.
+// memory budgets, the bounds on sessions and retained messages in total, the
+// number of tracked addresses, the interval of $SYS and the log's format stay as
+// they were at start: a change of them is an error.
 func (s *Server) Reload(cfg Config) error {
 	if err := cfg.Validate(); err != nil {
 		return err
@@ -62,7 +63,7 @@ func (s *Server) Reload(cfg Config) error {
 		s.authentication.use(ways)
 		s.swapPolicy(rules)
 		s.listeners, s.cfg = fresh, cfg
-		return nil
+		return s.door.configure(cfg.Gate)
 	}
 	if err := s.swap(fresh); err != nil {
 		ways.close()
@@ -73,6 +74,9 @@ func (s *Server) Reload(cfg Config) error {
 	s.authentication.use(ways)
 	s.swapPolicy(rules)
 	s.cfg = cfg
+	if err := s.door.configure(cfg.Gate); err != nil { // Validate has seen it
+		return err
+	}
 	if s.level != nil {
 		setLevel(s.level, cfg.Log)
 	}
@@ -100,7 +104,11 @@ func (s *Server) fixed(cfg Config) error {
 	restart("durable_wills", cfg.Broker.DurableWills != s.cfg.Broker.DurableWills)
 	restart("preauth_memory", cfg.Broker.PreAuthMemory != s.cfg.Broker.PreAuthMemory)
 	restart("outbound_memory", cfg.Broker.OutboundMemory != s.cfg.Broker.OutboundMemory)
+	restart("max_sessions", cfg.Broker.MaxSessions != s.cfg.Broker.MaxSessions)
+	restart("max_retained_messages", cfg.Broker.MaxRetained != s.cfg.Broker.MaxRetained)
+	restart("max_retained_bytes", cfg.Broker.MaxRetainedBytes != s.cfg.Broker.MaxRetainedBytes)
 	restart("sys_interval", cfg.Broker.SysInterval != s.cfg.Broker.SysInterval)
+	restart("gate.tracked_addresses", cfg.Gate.TrackedAddresses != s.cfg.Gate.TrackedAddresses)
 	restart("log.format", s.level != nil && cfg.Log.Format != s.cfg.Log.Format)
 	return errors.Join(errs...)
 }
@@ -137,7 +145,7 @@ func (s *Server) swap(fresh []*listener) error {
 		}
 	}
 	for i, l := range opened {
-		err := l.listen(s.log)
+		err := l.listen(s.door, s.log)
 		if err == nil {
 			continue
 		}
@@ -147,7 +155,7 @@ func (s *Server) swap(fresh []*listener) error {
 		for _, o := range closed {
 			again := newListener(o.cfg, nil)
 			again.certs = o.certs
-			if e := again.listen(s.log); e != nil {
+			if e := again.listen(s.door, s.log); e != nil {
 				err = errors.Join(err, fmt.Errorf("back to the old configuration: %w", e))
 				continue
 			}

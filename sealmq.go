@@ -16,6 +16,7 @@ package sealmq
 
 import (
 	"context"
+	"crypto/fips140"
 	"crypto/x509"
 	"encoding/json"
 	"errors"
@@ -84,6 +85,7 @@ type Server struct {
 	publisher *http.Server // of revocation lists; nil if not configured
 
 	failures *transport.Failures // of handshakes
+	door     *door
 
 	tasks   sync.WaitGroup // accept loops, handshakes
 	stop    context.Context
@@ -180,6 +182,9 @@ func (s *Server) assemble(o options) (err error) {
 		Authorize: s.permissions.authorize, Denied: s.permissions.note, Withdrawn: s.permissions.withdrawn,
 	})
 	if err != nil {
+		return err
+	}
+	if s.door, err = newDoor(cfg.Gate, s.store, s.broker.Shed, s.log); err != nil {
 		return err
 	}
 	s.keeper = certs.New(certs.Options{
@@ -337,7 +342,7 @@ func (s *Server) Listen() error {
 		return nil
 	}
 	for i, l := range s.listeners {
-		if err := l.listen(s.log); err != nil {
+		if err := l.listen(s.door, s.log); err != nil {
 			for _, before := range s.listeners[:i] {
 				before.close()
 			}
@@ -352,6 +357,9 @@ func (s *Server) Listen() error {
 	}
 	s.open = true
 	s.show()
+	if fips140.Enabled() {
+		s.log.Info("FIPS 140-3 mode", "module", fips140.Version())
+	}
 	for _, w := range s.cfg.Warnings() {
 		s.log.Warn(w)
 	}
@@ -384,7 +392,7 @@ func (s *Server) openControl() {
 		return
 	}
 	c, err := control.Serve(control.Options{
-		Data: s.cfg.Data, Broker: s.broker, Store: s.store, Reload: s.reload, Version: Version(), Log: s.log, Fleet: s.controlled(), Policy: s.asked(), Trouble: s.trouble, Failures: s.handshakes,
+		Data: s.cfg.Data, Broker: s.broker, Store: s.store, Reload: s.reload, Version: Version(), Log: s.log, Fleet: s.controlled(), Policy: s.asked(), Trouble: s.trouble, Failures: s.handshakes, Gate: steward{s.door},
 		Kick: func(id string) bool {
 			return s.broker.Kick(id, mqtt.AdministrativeAction, "disconnected by the operator")
 		},
@@ -429,7 +437,7 @@ func (s *Server) trouble() []string {
 	if s.acme != nil {
 		all = append(all[:len(all):len(all)], s.acme.Trouble()...)
 	}
-	return all
+	return append(all[:len(all):len(all)], s.door.trouble()...)
 }
 
 // Run serves clients until ctx ends or Close is called, then ends orderly:
@@ -452,6 +460,7 @@ func (s *Server) Run(ctx context.Context) error {
 	s.tasks.Go(func() { s.keeper.Run(s.stop) })
 	s.tasks.Go(func() { s.authentication.run(s.stop) })
 	s.tasks.Go(s.review)
+	s.tasks.Go(func() { s.door.run(s.stop) })
 	s.tasks.Go(s.follow)
 	s.tasks.Go(func() { s.permissions.run(s.stop, s.broker) })
 	s.tend(s.fleet.Load())

@@ -297,7 +297,7 @@ func (h handler) Committed(ops []*store.Op, err error) {
 			}
 			s.dur.done(p.Pos, err != nil)
 			if err != nil {
-				w.queued -= s.dur.unready(p)
+				s.hold(w, -s.dur.unready(p))
 				if p.Pos >= s.dur.next {
 					s.waited(op.Message.Size())
 				}

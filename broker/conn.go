@@ -377,7 +377,7 @@ func (s *session) detach(w *worker, c *Conn, wl *store.Will) (items []outItem, a
 	s.conn, s.leaving = nil, c
 	s.b.online.Add(-1)
 	items = s.out
-	w.queued -= s.outBytes
+	s.hold(w, -s.outBytes)
 	s.out, s.outBytes = nil, 0
 	barred := c.barred.Load() != nil
 	if c.lost || barred {

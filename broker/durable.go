@@ -140,7 +140,7 @@ func (s *session) place(w *worker, m *store.Message, d delivery) bool {
 	w.straight = false
 	q.count++
 	q.bytes += size
-	if caughtUp && c != nil && q.ready.n < maxReady && q.ready.bytes+size < maxReadyBytes && w.b.outbound.Load() <= w.b.cfg.OutboundMemory {
+	if caughtUp && c != nil && q.ready.n < maxReady && q.ready.bytes+size < maxReadyBytes && s.mayHold(size) {
 		q.next++
 		s.ready(w, it)
 	}
@@ -150,13 +150,13 @@ func (s *session) place(w *worker, m *store.Message, d delivery) bool {
 // ready puts an item among those that go out next.
 func (s *session) ready(w *worker, it item) {
 	s.dur.ready.push(it)
-	w.queued += it.size()
+	s.hold(w, it.size())
 }
 
 // takeReady is the opposite of ready.
 func (s *session) takeReady(w *worker) item {
 	it := s.dur.ready.pop()
-	w.queued -= it.size()
+	s.hold(w, -it.size())
 	return it
 }
 
@@ -194,7 +194,7 @@ func (s *session) dropOldest(w *worker) bool {
 		return false
 	case q == nil:
 		it := s.queue.pop()
-		w.queued -= it.size()
+		s.hold(w, -it.size())
 	case q.ready.n > 0 && q.ready.at(0).recorded, q.ready.n == 0 && q.next <= q.recorded:
 		return false // it is the client's, and waits for PUBREL
 	case q.ready.n > 0:
@@ -312,7 +312,7 @@ func (s *session) leave(w *worker) {
 	if q.ready.n == 0 {
 		return
 	}
-	w.queued -= q.ready.bytes
+	s.hold(w, -q.ready.bytes)
 	q.next = q.ready.at(0).place.Pos
 	q.ready = queue{}
 }

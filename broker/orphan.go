@@ -29,7 +29,7 @@ func (s *session) orphans(w *worker, leaving func(*group) bool, all bool) []orph
 			switch {
 			case it.share != nil && it.m != nil && leaving(it.share) && !(it.dup && it.qos == 2): // [MQTT-4.8.2-5]
 				rest = append(rest, orphan{it.share, it.m})
-				w.queued -= it.size()
+				s.hold(w, -it.size())
 				gone, size = gone+1, size+it.size()
 				s.acknowledge(w, it.place)
 			default:
@@ -47,7 +47,7 @@ func (s *session) orphans(w *worker, leaving func(*group) bool, all bool) []orph
 			s.queue.push(it)
 			continue
 		}
-		w.queued -= it.m.Size()
+		s.hold(w, -it.m.Size())
 	}
 	return rest
 }

@@ -63,7 +63,7 @@ func (s *session) emit(w *worker, it outItem) {
 // grown notes that something has come into the outbox.
 func (s *session) grown(w *worker, size int32) {
 	s.outBytes += int64(size)
-	w.queued += int64(size)
+	s.hold(w, int64(size))
 	if !s.dirty {
 		s.dirty = true
 		w.dirty = append(w.dirty, s)
@@ -122,18 +122,18 @@ func (c *Conn) flushSome(w *worker) (more bool) {
 		if len(s.replays) > 0 {
 			s.fill(w)
 		}
-		items, bytes := s.out, s.outBytes
+		items := s.out
 		if len(items) == 0 {
 			s.mu.Unlock()
 			return false
 		}
+		s.hold(w, -s.outBytes)
 		s.out, s.outBytes = nil, 0
 		again := len(s.replays) > 0
 		s.mu.Unlock()
 
 		n, drops := c.write(w, items)
 		written += n
-		w.queued -= bytes
 		w.keep(items)
 		if len(drops) > 0 {
 			s.drop(w, drops)

@@ -21,6 +21,8 @@ const useShards = 64
 type useShard struct {
 	mu sync.Mutex
 	m  map[uint64]use // by owner
+
+	pots map[uint64]*pot // by owner; see hold.go
 }
 
 // use is what one principal has.

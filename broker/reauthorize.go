@@ -117,7 +117,7 @@ func (s *session) sift(w *worker) {
 			continue
 		}
 		s.outBytes -= int64(it.size)
-		w.queued -= int64(it.size)
+		s.hold(w, -int64(it.size))
 		if it.id != 0 {
 			gone = append(gone, it)
 		} else {

@@ -196,7 +196,7 @@ func (c *Conn) tell(name string, payload []byte, props *mqtt.Properties) bool {
 		return false
 	}
 	switch {
-	case d.qos == 0 && (s.outBytes+size > c.lim.MaxOutbound || b.outbound.Load() > b.cfg.OutboundMemory):
+	case d.qos == 0 && (s.outBytes+size > c.lim.MaxOutbound || !s.mayHold(size)):
 		w.count(droppedOutbound, 1)
 		return false
 	case d.qos == 0:

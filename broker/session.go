@@ -39,6 +39,9 @@ type session struct {
 	subs       map[string]*subscription
 	out        []outItem
 	outBytes   int64
+	held       int64 // bytes of out, queue and dur.ready
+	charged    int64 // of these, in heldFree, what is counted in pot
+	pot        *pot  // nil while nothing is
 	inflight   inflight
 	queue      queue      // of a session that is not durable
 	dur        *durable   // nil for a session that ends with its connection
@@ -97,7 +100,7 @@ func (s *session) push(w *worker, m *store.Message, d delivery) bool {
 			return false
 		}
 		size := m.Size()
-		if s.outBytes+size > c.lim.MaxOutbound || w.b.outbound.Load() > w.b.cfg.OutboundMemory {
+		if s.outBytes+size > c.lim.MaxOutbound || !s.mayHold(size) && (len(s.out) > 0 || c.link.Backlog() > 0) {
 			if d.share != nil && !d.wait {
 				return false
 			}
@@ -166,7 +169,7 @@ func (s *session) enqueue(w *worker, m *store.Message, d delivery) bool {
 		w.full++
 		return false
 	}
-	if w.b.outbound.Load() > w.b.cfg.OutboundMemory {
+	if !s.mayHold(m.Size()) {
 		if d.share == nil {
 			w.count(droppedQueue, 1)
 		}
@@ -174,7 +177,7 @@ func (s *session) enqueue(w *worker, m *store.Message, d delivery) bool {
 		return false
 	}
 	s.queue.push(item{m: m, share: d.share, ids: d.ids, qos: d.qos, retain: d.retain})
-	w.queued += m.Size()
+	s.hold(w, m.Size())
 	return true
 }
 
@@ -223,7 +226,7 @@ func (s *session) fill(w *worker) {
 	}
 	for s.waiting() > 0 && f.room(c.window, c.lim.MaxOutbound) {
 		it := s.queue.pop()
-		w.queued -= it.m.Size()
+		s.hold(w, -it.m.Size())
 		if it.m.Expires != 0 && now > it.m.Expires {
 			w.count(droppedExpired, 1) // [MQTT-3.3.2-5]
 			continue
@@ -338,7 +341,7 @@ func (s *session) end(w *worker) func() {
 	s.queue = queue{}
 	below := uint64(0)
 	if q := s.dur; q != nil {
-		w.queued -= q.ready.bytes
+		s.hold(w, -q.ready.bytes)
 		q.ready = queue{}
 		// What is not known to be stored may not be found there.
 		below = max(q.next, q.base)

@@ -43,6 +43,7 @@ type routes struct {
 func (s *Server) routes(f *Fleet) *http.ServeMux {
 	p := &routes{s: s, mux: http.NewServeMux(), paths: make(map[string]string)}
 	p.broker()
+	p.gate(s.o.Gate)
 	p.devices(f)
 	p.claims(f)
 	p.ca(f)

@@ -52,6 +52,7 @@ type Options struct {
 
 	Fleet  *Fleet  // nil: requests about devices, the CA, claims and certificates are answered with 404
 	Policy *Policy // nil: and so are those about permissions
+	Gate   Gate    // nil: and about the front door
 
 	Version string       // of the program
 	Log     *slog.Logger // who changed what; nil: nothing is logged

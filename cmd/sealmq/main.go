@@ -66,6 +66,7 @@ func newRootCmd() *cobra.Command {
 		newAclCmd(),
 		newPasswdCmd(),
 		newAuditCmd(),
+		newGateCmd(),
 		newPubCmd(),
 		newSubCmd(),
 		newBenchCmd(),

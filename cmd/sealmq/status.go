@@ -59,16 +59,21 @@ Exit codes: 0 it is well, 1 it is degraded and says why, 3 none runs there.`,
 			if err != nil {
 				return onControl(data, err)
 			}
+			door, err := c.GateStats(cmd.Context())
+			if e := (*control.Error)(nil); err != nil && !(errors.As(err, &e) && e.Code == control.CodeUnsupported) {
+				return onControl(data, err)
+			}
 			if asJSON {
 				e := json.NewEncoder(cmd.OutOrStdout())
 				e.SetIndent("", "  ")
 				err = e.Encode(struct {
 					Health control.Health `json:"health"`
 					control.Stats
-					Handshakes control.Failures `json:"failed_handshakes"`
-				}{h, s, failed})
+					Handshakes control.Failures  `json:"failed_handshakes"`
+					Gate       control.GateStats `json:"gate"`
+				}{h, s, failed, door})
 			} else {
-				err = errors.Join(writeStatus(cmd.OutOrStdout(), h, s), writeFailures(cmd.OutOrStdout(), failed))
+				err = errors.Join(writeStatus(cmd.OutOrStdout(), h, s, door), writeFailures(cmd.OutOrStdout(), failed))
 			}
 			if err == nil && h.State != control.OK {
 				err = withExit(exitFailure, fmt.Errorf("the broker is %s: %s", h.State, h.Why))
@@ -123,7 +128,7 @@ func onControl(data string, err error) error {
 }
 
 // writeStatus prints one screen. Drops and faults that have not happened are not listed.
-func writeStatus(w io.Writer, h control.Health, s control.Stats) error {
+func writeStatus(w io.Writer, h control.Health, s control.Stats, door control.GateStats) error {
 	b, st := s.Broker, s.Store
 	state := h.State
 	if h.Why != "" {
@@ -136,6 +141,7 @@ func writeStatus(w io.Writer, h control.Health, s control.Stats) error {
 		{"", ""},
 		{"clients", fmt.Sprintf("%d connected, %d sessions", b.Online, b.Sessions)},
 		{"connects", fmt.Sprintf("%d accepted, %d refused, %d taken over", b.Connected, b.Refused, b.TakenOver)},
+		gateRow(door),
 		{"subscriptions", fmt.Sprintf("%d, %d different filters", b.Subscriptions, b.Filters)},
 		{"retained", strconv.Itoa(b.Retained)},
 		{"messages", fmt.Sprintf("%d in, %d out", b.MessagesReceived, b.MessagesSent)},
