@@ -10,7 +10,7 @@ import (
 // alters it as a faulty broker would have, and expects the check to find just that.
 func TestCheckFindsFaults(t *testing.T) {
 	t.Logf("seed %d", *seed)
-	good, dir := journalOf(t, sealmq(*tested), *seed, 0)
+	good, dir := journalOf(t, sealmq(tested), *seed, 0)
 	if r := check(good); len(r.faults) > 0 {
 		t.Fatalf("a run without kills: %s", explain(t, good, r, dir))
 	}

@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/sealmq/sealmq/test/internal/built"
 )
 
 var (
@@ -18,38 +20,18 @@ var (
 	seeds   = flag.Int("seeds", 1, "how many runs, each with a seed of its own")
 	seed    = flag.Uint64("seed", 0, "the first seed; 0: a random one")
 	compare = flag.Bool("compare", false, "put Debian's mosquitto to the same test and print the rows of docs/durability.md")
-	tested  = flag.String("sealmq", "", "the sealmq program to test; empty: built from this repository")
 	keep    = flag.Bool("keep", false, "keep the data folders and the brokers' logs of runs that passed")
 )
 
+// tested is the path of the sealmq program.
+var tested string
+
 func TestMain(m *testing.M) {
 	flag.Parse()
-	os.Exit(func() int {
-		if *seed == 0 {
-			*seed = rand.Uint64N(1e9)
-		}
-		if *tested != "" {
-			return m.Run()
-		}
-		dir, err := os.MkdirTemp("", "sealmq-crash-program")
-		if err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return 1
-		}
-		defer os.RemoveAll(dir)
-		*tested = filepath.Join(dir, "sealmq")
-		args := []string{"build", "-o", *tested}
-		if raceDetector {
-			args = append(args, "-race")
-		}
-		build := exec.Command("go", append(args, "./cmd/sealmq")...)
-		build.Dir = filepath.Join("..", "..")
-		if out, err := build.CombinedOutput(); err != nil {
-			fmt.Fprintf(os.Stderr, "go build ./cmd/sealmq: %v\n%s", err, out)
-			return 1
-		}
-		return m.Run()
-	}())
+	if *seed == 0 {
+		*seed = rand.Uint64N(1e9)
+	}
+	os.Exit(built.Run(m, &tested))
 }
 
 // TestSealmq is the proof: no kill costs an acknowledged message.
@@ -57,7 +39,7 @@ func TestSealmq(t *testing.T) {
 	var all []report
 	for s := *seed; s < *seed+uint64(*seeds); s++ {
 		t.Logf("seed %d, %d kills", s, *kills)
-		events, dir := journalOf(t, sealmq(*tested), s, *kills)
+		events, dir := journalOf(t, sealmq(tested), s, *kills)
 		r := check(events)
 		all = append(all, r)
 		if len(r.faults) > 0 {

@@ -4,6 +4,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/sealmq/sealmq/test/internal/built"
 )
 
 // memory and files of a broker without clients.
@@ -48,7 +50,7 @@ func checkAfter(t *testing.T, b *broker, before print) {
 	after := footprint(t, b)
 	growth := after.resident - before.resident
 	bound := int64(moreMemory)
-	if raceDetector {
+	if built.Race {
 		bound *= 4
 	}
 	if growth > bound || after.descriptors > before.descriptors+moreDescriptors {
@@ -57,7 +59,7 @@ func checkAfter(t *testing.T, b *broker, before print) {
 	for _, line := range b.complaints() {
 		t.Errorf("%s says: %s", b.name, line)
 	}
-	idle, err := startSealmq(*tested, t.TempDir(), !*onDisk)
+	idle, err := startSealmq(tested, t.TempDir(), !*onDisk)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,11 +7,12 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/sealmq/sealmq/test/internal/built"
 )
 
 var (
@@ -19,7 +20,6 @@ var (
 	first  = flag.Uint64("seed", 0, "the first seed, the next follow; 0: 1, with -long a random one")
 	count  = flag.Int("sequences", 0, "how many sequences; 0: as many as -long allows")
 	onDisk = flag.Bool("disk", false, "sessions and messages on disk instead of in memory")
-	tested = flag.String("sealmq", "", "the sealmq program to test; empty: built from this repository")
 	show   = flag.Bool("show", false, "print every difference, also those that are explained, and repeat none")
 )
 
@@ -30,43 +30,18 @@ const (
 	shortSequences = 150
 )
 
+// tested is the path of the sealmq program.
+var tested string
+
 func TestMain(m *testing.M) {
 	flag.Parse()
-	os.Exit(func() int {
-		if *first == 0 {
-			*first = 1
-			if *long > 0 {
-				*first = rand.Uint64N(1e9)
-			}
+	if *first == 0 {
+		*first = 1
+		if *long > 0 {
+			*first = rand.Uint64N(1e9)
 		}
-		if *tested != "" {
-			path, err := filepath.Abs(*tested)
-			if err != nil {
-				fmt.Fprintln(os.Stderr, err)
-				return 1
-			}
-			*tested = path
-			return m.Run()
-		}
-		dir, err := os.MkdirTemp("", "sealmq-differential-program")
-		if err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return 1
-		}
-		defer os.RemoveAll(dir)
-		*tested = filepath.Join(dir, "sealmq")
-		args := []string{"build", "-o", *tested}
-		if raceDetector {
-			args = append(args, "-race")
-		}
-		build := exec.Command("go", append(args, "./cmd/sealmq")...)
-		build.Dir = filepath.Join("..", "..")
-		if out, err := build.CombinedOutput(); err != nil {
-			fmt.Fprintf(os.Stderr, "go build ./cmd/sealmq: %v\n%s", err, out)
-			return 1
-		}
-		return m.Run()
-	}())
+	}
+	os.Exit(built.Run(m, &tested))
 }
 
 // patience is how long a broker may take to answer, lenience how long two may
@@ -96,7 +71,7 @@ func mosquittoPath(t *testing.T) string {
 
 func startOurs(t *testing.T) *broker {
 	t.Helper()
-	b, err := startSealmq(*tested, t.TempDir(), !*onDisk)
+	b, err := startSealmq(tested, t.TempDir(), !*onDisk)
 	if err != nil {
 		t.Fatal(err)
 	}

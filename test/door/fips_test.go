@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/sealmq/sealmq/test/internal/built"
 )
 
 // fipsListeners speak the profiles that say most about FIPS mode.
@@ -114,7 +116,7 @@ func TestFIPS(t *testing.T) {
 		nc.Close()
 	}
 
-	if raceDetector {
+	if built.Race {
 		return // which makes twenty seconds of a passphrase
 	}
 	// What is kept with a passphrase can be read as without FIPS mode.

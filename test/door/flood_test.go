@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/sealmq/sealmq/test/internal/built"
 )
 
 // fleet are clients that publish once a second each, and note how long each PUBACK took.
@@ -275,7 +277,7 @@ func TestFlood(t *testing.T) {
 			}
 			f.end()
 			h.awaitEmpty(t, 0)
-			if grown := peak - before; grown > 250<<20 && !raceDetector {
+			if grown := peak - before; grown > 250<<20 && !built.Race {
 				t.Errorf("the memory has grown by %d MiB, 250 allowed", grown>>20)
 			}
 			if during.Handshakes > 10_000 || during.Failures["tls_version"] == 0 {
@@ -318,7 +320,7 @@ func TestHugeConnects(t *testing.T) {
 					nc.Write(packet[i : i+1])
 				}
 			}
-			if grown := b.resident(t) - before; grown > int64(n)*64<<10 && !raceDetector {
+			if grown := b.resident(t) - before; grown > int64(n)*64<<10 && !built.Race {
 				t.Errorf("%d connections have cost %d KiB each", n, grown/int64(n)>>10)
 			} else if *long {
 				t.Logf("%d connections have cost %d KiB each", n, grown/int64(n)>>10)

@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/sealmq/sealmq/test/internal/built"
 )
 
 // patience bounds every single wait. It is only ever used up by a failure.
@@ -23,29 +25,7 @@ const patience = time.Minute
 // program is the path of the sealmq binary, built once for all tests.
 var program string
 
-func TestMain(m *testing.M) {
-	os.Exit(func() int {
-		dir, err := os.MkdirTemp("", "sealmq-interop")
-		if err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return 1
-		}
-		defer os.RemoveAll(dir)
-		program = filepath.Join(dir, "sealmq")
-		args := []string{"build", "-o", program}
-		if raceDetector {
-			args = append(args, "-race")
-			os.Setenv("GORACE", "atexit_sleep_ms=0") // else each of a thousand short processes lasts a second longer
-		}
-		build := exec.Command("go", append(args, "./cmd/sealmq")...)
-		build.Dir = filepath.Join("..", "..")
-		if out, err := build.CombinedOutput(); err != nil {
-			fmt.Fprintf(os.Stderr, "go build ./cmd/sealmq: %v\n%s", err, out)
-			return 1
-		}
-		return m.Run()
-	}())
-}
+func TestMain(m *testing.M) { os.Exit(built.Run(m, &program)) }
 
 // endpoint is one listener of the broker, and the files with which a client
 // meets it: none for the plain one.

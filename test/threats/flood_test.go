@@ -14,13 +14,14 @@ import (
 	"time"
 
 	"github.com/sealmq/sealmq/mqtt"
+	"github.com/sealmq/sealmq/test/internal/built"
 )
 
 // flat runs an attack and fails if the broker has grown by more than so many
 // bytes. The race detector multiplies what everything takes.
 func (b *broker) flat(t *testing.T, most int, attack func()) {
 	t.Helper()
-	if raceDetector {
+	if built.Race {
 		most *= 5
 	}
 	before := b.memory(t)

@@ -2,12 +2,11 @@ package threats
 
 import (
 	"flag"
-	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"testing"
 	"time"
+
+	"github.com/sealmq/sealmq/test/internal/built"
 )
 
 // root is the repository.
@@ -24,27 +23,7 @@ var program string
 func TestMain(m *testing.M) {
 	flag.Parse()
 	flag.Set("test.parallel", "4") // they wait more than they work
-	os.Exit(func() int {
-		dir, err := os.MkdirTemp("", "sealmq-threats")
-		if err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return 1
-		}
-		defer os.RemoveAll(dir)
-		program = filepath.Join(dir, "sealmq")
-		args := []string{"build", "-o", program}
-		if raceDetector {
-			args = append(args, "-race")
-			os.Setenv("GORACE", "atexit_sleep_ms=0") // else each short process lasts a second longer
-		}
-		build := exec.Command("go", append(args, "./cmd/sealmq")...)
-		build.Dir = root
-		if out, err := build.CombinedOutput(); err != nil {
-			fmt.Fprintf(os.Stderr, "go build ./cmd/sealmq: %v\n%s", err, out)
-			return 1
-		}
-		return m.Run()
-	}())
+	os.Exit(built.Run(m, &program))
 }
 
 // eventually waits until check finds nothing wrong.

@@ -1,6 +1,0 @@
-//go:build race
-
-package crash
-
-// raceDetector: the broker is built as its tests are, and reports its races.
-const raceDetector = true
