@@ -60,7 +60,7 @@ func (s *session) pushEncoded(w *worker) (done, taken bool) {
 		length += mqtt.VarintLen(len(p.props)) + len(p.props)
 	}
 	size := 1 + mqtt.VarintLen(length) + length
-	if int64(size) > c.maxSend || s.outBytes+int64(size) > c.lim.MaxOutbound || s.held+int64(size) > heldFree && !s.mayHold(int64(size)) {
+	if int64(size) > c.maxSend || s.outBytes+int64(size) > c.lim.MaxOutbound || !s.mayHold(int64(size)) {
 		return false, false
 	}
 	if r := s.rights.Load(); !r.may(auth.Receive, w.name, p.qos, p.retain) {

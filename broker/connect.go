@@ -51,8 +51,13 @@ func (b *Broker) leave(c *Conn) bool {
 	return !b.closed
 }
 
+// preAuthFree is what each connection may hold before its CONNECT is accepted, whatever others hold: nearly every CONNECT is
+// smaller. How many connections there are is bounded elsewhere.
+const preAuthFree = 4 << 10
+
 // hold accounts for n bytes held before CONNECT is accepted, and reports whether the budget allows them.
 func (c *Conn) hold(n int64) bool {
+	n = max(n-preAuthFree, 0)
 	if c.b.preAuth.Add(n-c.held) > c.b.cfg.PreAuthMemory && n > c.held {
 		c.b.preAuth.Add(c.held - n)
 		return false
@@ -245,6 +250,9 @@ func (c *Conn) accept(p *mqtt.Connect, principal *auth.Principal, id string, dat
 	}
 	// Whatever may speak against the client comes before the session of another connection is touched.
 	ack := c.connack(p, id, keepAlive, data)
+	if int64(ack.Size(p.Version)) > c.maxSend {
+		ack.Props.Unset(mqtt.PropResponseInfo) // which is optional, section 3.2.2.3.15
+	}
 	if int64(ack.Size(p.Version)) > c.maxSend {
 		return c.refuse(mqtt.PacketTooLarge, "")
 	}

@@ -16,21 +16,60 @@ import (
 //
 // There is one for a subscription at most: subscribing again begins it anew, so that a client that asks and does not read
 // makes the broker hold nothing more.
+//
+// A SUBSCRIBE that has the same filter twice is like two of them [MQTT-3.8.4-5]: its replay has two rounds.
 type replay struct {
-	sub  *subscription
-	list []*store.Message
-	owed bool // the store knows that messages are still to be put into the queue
+	sub    *subscription
+	list   []*store.Message
+	rounds []options        // of this round and those after it
+	whole  []*store.Message // for the rounds after this one
+	owed   bool             // the store knows that messages are still to be put into the queue
 }
 
-// newReplay collects the retained messages for a subscription, in the order in which they were published.
-func (b *Broker) newReplay(sub *subscription) *replay {
-	r := &replay{sub: sub}
-	b.retained.Match(sub.filter, func(_ string, m *store.Message) bool {
+// maxRounds bounds how often one packet has the same messages sent, beside the last round.
+const maxRounds = 8
+
+// round adds a round with the options that the subscription has then.
+func (r *replay) round(o options) {
+	if len(r.rounds) == maxRounds {
+		r.rounds[maxRounds-1] = o
+	} else {
+		r.rounds = append(r.rounds, o)
+	}
+}
+
+// collect finds the retained messages, in the order in which they were published.
+func (r *replay) collect(b *Broker) {
+	b.retained.Match(r.sub.filter, func(_ string, m *store.Message) bool {
 		r.list = append(r.list, m)
 		return true
 	})
 	slices.SortFunc(r.list, func(a, b *store.Message) int { return cmp.Compare(a.Seq, b.Seq) })
-	return r
+	if len(r.rounds) > 1 {
+		r.whole = slices.Clone(r.list)
+	}
+}
+
+// advance is done with the first message. After the last one of a round the next round begins, if there is one.
+func (r *replay) advance() {
+	r.list[0], r.list = nil, r.list[1:]
+	if len(r.list) > 0 || len(r.rounds) <= 1 {
+		return
+	}
+	if r.list, r.rounds = r.whole, r.rounds[1:]; len(r.rounds) == 1 {
+		r.whole = nil
+	} else {
+		r.list = slices.Clone(r.list)
+	}
+}
+
+// rest is what is kept of a replay when its connection ends: each message once, with the highest QoS that it still was to
+// be sent with.
+func (r *replay) rest() ([]*store.Message, options) {
+	if len(r.rounds) <= 1 {
+		return r.list, r.rounds[0]
+	}
+	return r.whole, slices.MaxFunc(r.rounds, func(a, b options) int { return cmp.Compare(a.qos(), b.qos()) })
 }
 
 // replay begins to send retained messages. The caller holds mu.
@@ -50,7 +89,7 @@ func (s *session) replay(w *worker, replays []*replay) {
 			continue
 		}
 		if under := r.sub.replay; under != nil { // what is left of it is in the new one
-			under.list = r.list
+			under.list, under.rounds, under.whole = r.list, r.rounds, r.whole
 			under.owed = under.owed || r.owed
 			continue
 		}
@@ -77,9 +116,9 @@ func (s *session) fillReplays(w *worker, now int64) {
 				return
 			}
 			m := s.retainedNow(r.list[0], now)
-			o := r.sub.options()
+			o := r.rounds[0]
 			if m == nil || o.noLocal() && s.sent(m) || !s.mayReceive(w, m) { // [MQTT-3.8.3-3]
-				r.list[0], r.list = nil, r.list[1:]
+				r.advance()
 				continue
 			}
 			d := delivery{ids: r.sub.ids(), qos: min(m.QoS, o.qos()), retain: true, wait: true} // [MQTT311 MQTT-3.3.1-8]
@@ -96,7 +135,7 @@ func (s *session) fillReplays(w *worker, now int64) {
 			} else {
 				s.emit(w, outItem{m: m, ids: d.ids, flags: publishFlags(0, true, false), size: int32(min(m.Size(), math.MaxInt32))})
 			}
-			r.list[0], r.list = nil, r.list[1:]
+			r.advance()
 		}
 		s.replayed(r)
 		r.sub.replay = nil
@@ -107,7 +146,8 @@ func (s *session) fillReplays(w *worker, now int64) {
 
 // lasting reports whether there are messages among those of a replay that go through the queue of a durable session.
 func (r *replay) lasting() bool {
-	return r.sub.options().qos() > 0 && slices.ContainsFunc(r.list, func(m *store.Message) bool { return m.QoS > 0 })
+	wanted := func(o options) bool { return o.qos() > 0 }
+	return slices.ContainsFunc(r.rounds, wanted) && slices.ContainsFunc(r.list, func(m *store.Message) bool { return m.QoS > 0 })
 }
 
 // replayed notes that all messages of a replay are in the queue. The caller holds mu.
@@ -167,8 +207,9 @@ func (s *session) owedReplays() []*replay {
 	}
 	var list []*replay
 	for _, sub := range s.dur.owed {
-		r := s.b.newReplay(sub)
-		r.owed = true
+		r := &replay{sub: sub, owed: true}
+		r.round(sub.options())
+		r.collect(s.b)
 		list = append(list, r)
 	}
 	s.dur.owed = nil
@@ -195,8 +236,8 @@ func (s *session) keepReplays(w *worker) {
 	}
 	now := int64(s.b.now())
 	for _, r := range s.replays {
-		for _, old := range r.list {
-			o := r.sub.options()
+		list, o := r.rest()
+		for _, old := range list {
 			m := s.retainedNow(old, now)
 			if m != nil && !(o.noLocal() && s.sent(m)) && min(m.QoS, o.qos()) > 0 && s.mayReceive(w, m) {
 				s.enqueue(w, m, delivery{ids: r.sub.ids(), qos: min(m.QoS, o.qos()), retain: true, wait: true})

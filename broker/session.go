@@ -100,7 +100,7 @@ func (s *session) push(w *worker, m *store.Message, d delivery) bool {
 			return false
 		}
 		size := m.Size()
-		if s.outBytes+size > c.lim.MaxOutbound || !s.mayHold(size) && (len(s.out) > 0 || c.link.Backlog() > 0) {
+		if s.outBytes+size > c.lim.MaxOutbound || s.held+size > heldFree && (len(s.out) > 0 || c.link.Backlog() > 0) && !s.mayHold(size) {
 			if d.share != nil && !d.wait {
 				return false
 			}

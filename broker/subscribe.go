@@ -1,6 +1,8 @@
 package broker
 
 import (
+	"context"
+	"log/slog"
 	"strings"
 
 	"github.com/sealmq/sealmq/auth"
@@ -32,11 +34,14 @@ func (c *Conn) onSubscribe(flags uint8, body []byte) error {
 	if p.Props.Has(mqtt.PropSubscriptionIDs) && len(p.Props.SubscriptionIDs) > 0 {
 		id = p.Props.SubscriptionIDs[0]
 	}
-	var wanted []*subscription
+	var wanted []*replay
 	var kept []store.Subscription
 	var greeted []string
 	full := c.sess.dur != nil && c.b.store.Ready() != nil
-	asked := make(map[*subscription]bool)
+	var refused int
+	var first []byte // of these
+	var firstCode mqtt.ReasonCode
+	asked := make(map[*subscription]*replay)
 	for i := range p.Filters {
 		f := &p.Filters[i]
 		if full || i >= c.lim.MaxSubscribeFilters {
@@ -50,7 +55,9 @@ func (c *Conn) onSubscribe(flags uint8, body []byte) error {
 				ack.Props.ReasonString = []byte(why)
 				ack.Props.Set(mqtt.PropReasonString)
 			}
-			c.b.log.Info("subscription refused", c.attrs("filter", string(f.Filter), "reason", code.String())...)
+			if refused++; refused == 1 {
+				first, firstCode = f.Filter, code
+			}
 			continue
 		}
 		if sub.filter[0] == '$' && c.b.greeter != nil && c.b.owns(f.Filter) {
@@ -65,11 +72,17 @@ func (c *Conn) onSubscribe(flags uint8, body []byte) error {
 		}
 		// Retained messages are not for shared subscriptions, section 4.8.2.
 		if sub.share == nil && (f.RetainHandling == 0 || f.RetainHandling == 1 && isNew) { // [MQTT-3.3.1-9] … 11
-			if !asked[sub] { // the same filter may stand there twice
-				asked[sub] = true
-				wanted = append(wanted, sub)
+			r := asked[sub]
+			if r == nil {
+				r = &replay{sub: sub}
+				asked[sub] = r
+				wanted = append(wanted, r)
 			}
+			r.round(sub.options())
 		}
+	}
+	if refused > 0 {
+		c.logFilters(first, firstCode, refused)
 	}
 	if int64(ack.Size(c.version)) > c.maxSend { // [MQTT-3.9.2-1]
 		ack.Props.Reset()
@@ -79,15 +92,15 @@ func (c *Conn) onSubscribe(flags uint8, body []byte) error {
 		c.w.count(shedReplays, uint64(len(wanted)))
 		wanted = nil
 	}
-	for _, sub := range wanted {
-		r := c.b.newReplay(sub)
+	for _, r := range wanted {
+		r.collect(c.b)
 		replays = append(replays, r)
 		if c.sess.dur == nil || !r.lasting() {
 			continue
 		}
 		r.owed = true
 		for i := range kept {
-			if kept[i].Filter == sub.filter {
+			if kept[i].Filter == r.sub.filter {
 				kept[i].Replay = true // also when the filter stands there twice
 			}
 		}
@@ -105,6 +118,19 @@ func (c *Conn) onSubscribe(flags uint8, body []byte) error {
 	}
 	c.greet(greeted)
 	return nil
+}
+
+// logFilters logs that filters of a SUBSCRIBE were refused, and why the first of them was: one line a minute for a client,
+// however many it sends.
+func (c *Conn) logFilters(filter []byte, code mqtt.ReasonCode, n int) {
+	if omitted, ok := c.b.hush.allow(c.b.now(), "subscription refused", c.who()); ok {
+		c.b.log.Info("subscription refused", c.attrs("filter", clip(filter), "reason", code.String(), "filters", n,
+			"not_logged_before", omitted)...)
+		return
+	}
+	if c.b.log.Enabled(context.Background(), slog.LevelDebug) {
+		c.b.log.Debug("subscription refused", c.attrs("filter", clip(filter), "reason", code.String(), "filters", n)...)
+	}
 }
 
 // supersede notes replays that wait for their SUBACK. One for the same subscription that still waits has nothing to send.
