@@ -35,6 +35,7 @@ func startSealmq(path, dir string, memory bool) (*broker, error) {
 		return nil, err
 	}
 	config := fmt.Sprintf(`data = "data"
+policy = "open.policy"
 memory = %t
 sys_interval = "0s"
 [limits]
@@ -47,11 +48,24 @@ anonymous = true
 `, memory, port)
 	b := &broker{name: "sealmq", dir: dir, address: fmt.Sprintf("127.0.0.1:%d", port),
 		command: []string{path, "serve", "--config", "sealmq.toml"}}
-	if err := os.WriteFile(filepath.Join(dir, "sealmq.toml"), []byte(config), 0o600); err != nil {
-		return nil, err
+	for name, text := range map[string]string{"sealmq.toml": config, "open.policy": openPolicy} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			return nil, err
+		}
 	}
 	return b, b.start()
 }
+
+// openPolicy allows what Mosquitto without an ACL file allows.
+const openPolicy = `policy everybody {
+  allow publish, subscribe #
+  allow publish, subscribe $x/#
+  allow publish, subscribe $marker/#
+  allow publish, subscribe $SYS/#
+  allow publish, subscribe $/#
+  allow publish, subscribe $SHARE/#
+}
+`
 
 // startMosquitto runs Debian's broker without persistence, which only concerns
 // what is left after its end.

@@ -166,9 +166,6 @@ func hammer(address string, steps []step, who int) (map[string]bool, int) {
 		case open, send:
 			st.client = 0
 			s.write(st, c)
-			if st.kind == open { // connections that nobody waits for any more would pile up
-				c.greeted(s.patience)
-			}
 			c.goOn()
 		case acks:
 			s.acknowledge(c, st)
