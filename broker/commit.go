@@ -106,12 +106,12 @@ func (a *answer) refused(w *worker, op *store.Op, err error) {
 	switch {
 	case a.qos == 2: // the client may send it again, and it will not be a repetition
 		s.mu.Lock()
-		s.undone = append(s.undone, a.it.id)
+		s.refusals().kept = append(s.refusals().kept, a.it.id)
 		s.mu.Unlock()
 		s.undo.Store(true)
 	case op.Kind == store.Released: // the store still has it
 		s.mu.Lock()
-		s.unreleased = append(s.unreleased, op.PacketID)
+		s.refusals().released = append(s.refusals().released, op.PacketID)
 		s.mu.Unlock()
 		s.undo.Store(true)
 	}
@@ -121,6 +121,13 @@ func (a *answer) refused(w *worker, op *store.Op, err error) {
 		return
 	}
 	s.b.spawn(func() { c.kick(mqtt.QuotaExceeded, err.Error()) })
+}
+
+func (s *session) refusals() *refusedIDs {
+	if s.refused == nil {
+		s.refused = new(refusedIDs)
+	}
+	return s.refused
 }
 
 // placement returns a place for one message in one queue.

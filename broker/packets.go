@@ -205,11 +205,10 @@ func (c *Conn) forgetUndone() {
 	s := c.sess
 	s.mu.Lock()
 	s.undo.Store(false)
-	ids := s.undone
-	again := s.unreleased
-	s.undone, s.unreleased = nil, nil
+	ids := s.refusals()
+	s.refused = nil
 	s.mu.Unlock()
-	for _, id := range again {
+	for _, id := range ids.released {
 		if s.received2 == nil {
 			s.received2 = make(map[uint16]uint32)
 		}
@@ -217,7 +216,7 @@ func (c *Conn) forgetUndone() {
 			s.received2[id] = 0 // of an earlier connection
 		}
 	}
-	for _, id := range ids {
+	for _, id := range ids.kept {
 		c.forget(id)
 	}
 }

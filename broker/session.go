@@ -19,7 +19,7 @@ type session struct {
 	id    string
 	claim turn        // one CONNECT or timer at a time
 	fresh bool        // made for the CONNECT under way; under claim
-	undo  atomic.Bool // there are some in undone
+	undo  atomic.Bool // there are some in refused
 
 	// received2 holds the packet identifiers of QoS 2 messages that were routed and wait for their PUBREL.
 	received2 map[uint16]uint32 // its value is the epoch in which it came last
@@ -28,27 +28,26 @@ type session struct {
 	from   atomic.Pointer[store.Publisher] // what its retained messages have in common; nil before the first
 	rights atomic.Pointer[rights]          // what its principal may do; set under mu
 
-	mu         sync.Mutex
-	dead       bool   // ended: nothing may be added
-	frozen     bool   // its principal does not stand: nothing comes in or out
-	dirty      bool   // in some worker's list of sessions to flush
-	expiry     uint32 // seconds that it outlives its connection; math.MaxUint32: for ever
-	conn       *Conn
-	leaving    *Conn   // the one before, until all that its end changes has been submitted
-	lim        *Limits // of the connection, or of the last one
-	subs       map[string]*subscription
-	out        []outItem
-	outBytes   int64
-	held       int64 // bytes of out, queue and dur.ready
-	charged    int64 // of these, in heldFree, what is counted in pot
-	pot        *pot  // nil while nothing is
-	inflight   inflight
-	queue      queue      // of a session that is not durable
-	dur        *durable   // nil for a session that ends with its connection
-	ended      chan error // told when the store has ended the session; nil: nobody waits
-	undone     []uint16   // packet identifiers whose QoS 2 message the store has refused
-	unreleased []uint16   // packet identifiers whose PUBREL the store has refused
-	replays    []*replay
+	mu       sync.Mutex
+	dead     bool   // ended: nothing may be added
+	frozen   bool   // its principal does not stand: nothing comes in or out
+	dirty    bool   // in some worker's list of sessions to flush
+	expiry   uint32 // seconds that it outlives its connection; math.MaxUint32: for ever
+	conn     *Conn
+	leaving  *Conn   // the one before, until all that its end changes has been submitted
+	lim      *Limits // of the connection, or of the last one
+	subs     map[string]*subscription
+	out      []outItem
+	outBytes int64
+	held     int64 // bytes of out, queue and dur.ready
+	charged  int64 // of these, in heldFree, what is counted in pot
+	pot      *pot  // nil while nothing is
+	inflight inflight
+	queue    queue      // of a session that is not durable
+	dur      *durable   // nil for a session that ends with its connection
+	ended    chan error // told when the store has ended the session; nil: nobody waits
+	refused  *refusedIDs
+	replays  []*replay
 
 	will             *store.Will
 	willAt, expireAt time.Duration // on the broker's clock; 0: none
@@ -56,6 +55,9 @@ type session struct {
 }
 
 const forever = math.MaxUint32
+
+// refusedIDs are packet identifiers of QoS 2 messages that the store has refused to keep, and to release.
+type refusedIDs struct{ kept, released []uint16 }
 
 // delivery is how one session is to get a message.
 type delivery struct {
