@@ -3,13 +3,7 @@ package sealmq
 import (
 	"context"
 	"crypto/tls"
-	"errors"
-	"fmt"
-	"io"
-	"io/fs"
 	"log/slog"
-	"os"
-	"path/filepath"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -21,121 +15,6 @@ import (
 	"github.com/sealmq/sealmq/policy"
 	"github.com/sealmq/sealmq/registry"
 )
-
-// PolicyFile is where the policy of a data folder is, unless the configuration names another file.
-func PolicyFile(data string) string { return filepath.Join(data, "policy") }
-
-// LoadPolicy reads the policy that cfg names, compiles it and tests its assertions. The error says all that is wrong. Without
-// a data folder, of a server that keeps nothing, it is the one that others begin with.
-func LoadPolicy(cfg Config) (*policy.Policy, error) {
-	file, parse := cfg.Policy, policy.Parse
-	switch {
-	case cfg.ACLFile != "":
-		file, parse = cfg.ACLFile, policy.ParseMosquitto
-	case file == "":
-		data := cfg.Effective().Data
-		file = PolicyFile(data)
-		if _, err := os.Stat(data); errors.Is(err, fs.ErrNotExist) {
-			return compilePolicy(file, []byte(policy.Starter()), parse)
-		}
-	}
-	text, err := readPolicy(file)
-	if err != nil {
-		return nil, err
-	}
-	return compilePolicy(file, text, parse)
-}
-
-// readPolicy reads a file of bounded size that is not empty.
-func readPolicy(file string) ([]byte, error) {
-	f, err := os.Open(file)
-	if err != nil {
-		return nil, fmt.Errorf("read policy: %w", err)
-	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, policy.MaxSize+1))
-	switch {
-	case err != nil:
-		return nil, fmt.Errorf("read policy: %w", err)
-	case len(text) == 0:
-		return nil, fmt.Errorf("read policy: %s is empty: nobody could do anything", file)
-	}
-	return text, nil
-}
-
-func compilePolicy(file string, text []byte, parse func(string, []byte) (*policy.File, error)) (*policy.Policy, error) {
-	f, err := parse(filepath.Base(file), text) // clients may be told the name
-	if err != nil {
-		return nil, fmt.Errorf("read policy %s:\n%w", file, err)
-	}
-	p, err := policy.Compile(f)
-	if err != nil {
-		return nil, err
-	}
-	var errs []error
-	for _, failure := range p.Test() {
-		errs = append(errs, failure)
-	}
-	if errs != nil {
-		return nil, fmt.Errorf("policy %s: an assertion does not hold:\n%w", file, errors.Join(errs...))
-	}
-	return p, nil
-}
-
-// MakePolicy writes the policy that a data folder begins with, if it has neither one nor a store yet: a folder that has lost its
-// policy must not open with another.
-func MakePolicy(data string) (made bool, err error) {
-	if _, err := os.Lstat(StoreDir(data)); !errors.Is(err, fs.ErrNotExist) {
-		return false, err
-	}
-	file := PolicyFile(data)
-	if _, err := os.Lstat(file); !errors.Is(err, fs.ErrNotExist) {
-		return false, err
-	}
-	if err := pki.WriteFile(file, []byte(policy.Starter()), 0o600); err != nil {
-		return false, fmt.Errorf("write the first policy: %w", err)
-	}
-	return true, nil
-}
-
-// policyFor makes the policy of a data folder whose store is about to be made.
-func policyFor(cfg Config, log *slog.Logger) error {
-	if cfg.Policy != "" || cfg.ACLFile != "" {
-		return nil
-	}
-	if _, err := os.Stat(cfg.Data); errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	made, err := MakePolicy(cfg.Data)
-	if made {
-		log.Info("policy made: devices have topics of their own, operators everything", "file", PolicyFile(cfg.Data))
-	}
-	return err
-}
-
-// firstPolicy is the policy that a server starts with.
-func firstPolicy(cfg Config, log *slog.Logger) (*policy.Policy, error) {
-	if err := policyFor(cfg, log); err != nil {
-		return nil, err
-	}
-	p, err := LoadPolicy(cfg)
-	if errors.Is(err, fs.ErrNotExist) && cfg.Policy == "" && cfg.ACLFile == "" {
-		return nil, &noPolicy{PolicyFile(cfg.Data)}
-	}
-	return p, err
-}
-
-// noPolicy is the error of a data folder that has lost its policy.
-type noPolicy struct{ file string }
-
-func (e *noPolicy) Error() string {
-	return "read policy: " + e.file + " is missing: who may do what is not known"
-}
-
-// Hint tells how to get one.
-func (e *noPolicy) Hint() string {
-	return "restore it from a backup, or begin anew: sealmq acl starter >" + e.file
-}
 
 // permissions give principals what the policy in force says of them.
 type permissions struct {

@@ -78,20 +78,19 @@ func (f *policyFlags) read(cmd *cobra.Command, args []string) (*control.PolicyFi
 
 // configuredPolicy reads the policy file of a configuration.
 func configuredPolicy(cfg sealmq.Config, mosquitto bool) (*control.PolicyFile, error) {
-	path := cfg.Policy
-	switch {
-	case cfg.ACLFile != "":
-		path, mosquitto = cfg.ACLFile, true
-	case mosquitto:
+	if mosquitto && cfg.ACLFile == "" {
 		return nil, withExit(exitUsage, errors.New("--mosquitto is about a file, and none is named"))
-	case path == "":
-		path = sealmq.PolicyFile(cfg.Data)
 	}
-	f, err := readPolicy(nil, path, mosquitto)
-	if errors.Is(err, fs.ErrNotExist) {
+	f, err := sealmq.ReadPolicy(cfg)
+	switch {
+	case err == nil:
+		return f, nil
+	case errors.Is(err, fs.ErrNotExist) && cfg.Policy == "" && cfg.ACLFile == "":
 		return nil, withExit(exitFile, err, "name a file, or the data folder with --data; its policy is made when the broker starts first")
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, withExit(exitFile, err, "the configuration names it; another is named by the command")
 	}
-	return f, err
+	return nil, withExit(exitFile, err)
 }
 
 // readPolicy reads a policy file; "-" is what comes from stdin.

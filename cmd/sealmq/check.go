@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/sealmq/sealmq"
 	"github.com/sealmq/sealmq/config"
 )
 
@@ -25,8 +26,8 @@ everything in the store of a data folder or a backup and say what is wrong.
   sealmq check --data BACKUP            the same of a backup
 
 Nothing is changed and nothing is listened on. The files that the configuration
-names are read too: a certificate must fit its key. What is wrong with a store is
-told with what it means and what helps.
+names are read too: a certificate must fit its key, and what a policy asserts must be
+true. What is wrong with a store is told with what it means and what helps.
 
 Exit codes: 0 good, 1 errors were found, 3 the file or the store cannot be read.`,
 		Args: func(cmd *cobra.Command, args []string) error {
@@ -49,6 +50,9 @@ Exit codes: 0 good, 1 errors were found, 3 the file or the store cannot be read.
 					return err
 				}
 			}
+			if err := checkPolicy(cfg); err != nil {
+				return err
+			}
 			for _, w := range cfg.Warnings() {
 				fmt.Fprintf(cmd.ErrOrStderr(), "sealmq: warning: %s\n", w)
 			}
@@ -57,6 +61,21 @@ Exit codes: 0 good, 1 errors were found, 3 the file or the store cannot be read.
 	}
 	cmd.Flags().StringVar(&data, "data", "", "data `FOLDER` or backup whose store is checked")
 	return cmd
+}
+
+// checkPolicy reads the policy of a configuration, if it names one or there is one in the data folder.
+func checkPolicy(cfg config.Config) error {
+	if cfg.Policy == "" && cfg.ACLFile == "" && !exists(sealmq.PolicyFile(cfg.Effective().Data)) {
+		return nil
+	}
+	if _, err := sealmq.LoadPolicy(cfg); err != nil {
+		var h interface{ Hint() string }
+		if errors.As(err, &h) {
+			return withExit(exitFailure, err, h.Hint())
+		}
+		return withExit(exitFailure, err)
+	}
+	return nil
 }
 
 // loadConfig reads a configuration file for a command. What is wrong in it is shown as file:line, ready for editors.
