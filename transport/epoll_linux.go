@@ -4,9 +4,9 @@ import (
 	"errors"
 	"net"
 	"net/netip"
-	"os"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -15,7 +15,7 @@ const eventsRead = unix.EPOLLIN | unix.EPOLLRDHUP
 
 // epollLink is the epoll driver. Until Run a connection is in Go's poller like
 // any other; then its descriptor is duplicated and the original closed, so
-// that packets wake our loop alone. To linger it goes back to Go's poller.
+// that packets wake our loop alone, to the end of lingering.
 //
 // The descriptor is used under conn.mu, except for reading, and is closed under
 // conn.mu by the loop, which alone reads: no use can overlap or follow.
@@ -23,9 +23,12 @@ type epollLink struct {
 	c     *conn
 	loop  atomic.Pointer[loop] // changed by that loop alone
 	home  *loop
-	addr  netip.AddrPort // of the peer
-	fd    int32          // -1: given up
-	added bool           // in the loop's set
+	until time.Duration // on the loop's clock, when its fading ends
+	ip    netip.Addr    // of the peer
+	port  uint16
+	added bool // in the loop's set
+	phase phase
+	fd    int32 // -1: given up
 }
 
 // attachLink is a rawLink that moves to a loop when it runs.
@@ -60,7 +63,8 @@ func (a attachLink) run() {
 	k := &epollLink{c: c, home: home, fd: int32(fd)}
 	k.loop.Store(at)
 	if ta, ok := c.nc.RemoteAddr().(*net.TCPAddr); ok {
-		k.addr = ta.AddrPort()
+		a := ta.AddrPort()
+		k.ip, k.port = a.Addr(), a.Port()
 	}
 	nc := c.nc
 	c.mu.Lock()
@@ -81,9 +85,9 @@ func (a attachLink) run() {
 	if !over {
 		over, err = k.add()
 	}
-	if over {
-		// Nobody else knows the connection.
-		k.end(err)
+	// If it is over, nobody else knows the connection.
+	if over && (c.tell(err) != lingering || !k.hand()) {
+		k.finish()
 	}
 }
 
@@ -108,17 +112,22 @@ func (k *epollLink) add() (over bool, err error) {
 	if int(k.fd) >= maxTableFD {
 		return true, errors.New("descriptor number too large")
 	}
+	k.attach()
+	return false, nil
+}
+
+// attach puts the connection in its loop's set, or posts it closed. mu is held.
+func (k *epollLink) attach() {
 	ev := unix.EpollEvent{Events: k.events(), Fd: k.fd}
 	// From here on the connection is the loop's: even before it is in the set,
 	// an event of the descriptor's former user may lead to it.
 	k.added = true
 	k.home.p.table.set(int(k.fd), k)
 	if err := unix.EpollCtl(k.loop.Load().epfd, unix.EPOLL_CTL_ADD, int(k.fd), &ev); err != nil {
-		c.closing.Store(closed)
-		c.cause = err
+		k.c.closing.Store(closed)
+		k.c.cause = err
 		k.loop.Load().post(k)
 	}
-	return false, nil
 }
 
 func (k *epollLink) write(p []byte) (int, error) {
@@ -135,7 +144,7 @@ func (k *epollLink) rewatch() { k.watch(k.events()) }
 // events are what the loop is to be told of. That the connection is broken it
 // is told in any case. mu is held.
 func (k *epollLink) events() (e uint32) {
-	if k.c.gate == nil {
+	if k.phase == discarding || k.phase == alive && k.c.gate == nil {
 		e = eventsRead
 	}
 	if k.c.draining {
@@ -181,7 +190,7 @@ func (k *epollLink) remove() {
 
 func (k *epollLink) run() {}
 
-func (k *epollLink) remote() string { return k.addr.String() }
+func (k *epollLink) remote() string { return netip.AddrPortFrom(k.ip, k.port).String() }
 
 // writable sends what is queued.
 func (k *epollLink) writable() {
@@ -207,6 +216,10 @@ func (k *epollLink) writable() {
 func (k *epollLink) readable() {
 	if !k.added {
 		return // closed a moment ago, by this loop
+	}
+	if k.phase != alive {
+		k.discard()
+		return
 	}
 	c := k.c
 	l := k.loop.Load()
@@ -249,70 +262,26 @@ func (k *epollLink) move(from, to *loop) {
 	}
 }
 
-// checkClosing ends the connection if somebody has closed it.
+// checkClosing goes on with the end of the connection if somebody has closed
+// it.
 func (k *epollLink) checkClosing() {
-	if k.added && k.c.closing.Load() != open {
+	state := k.c.closing.Load()
+	switch {
+	case !k.added || state == open:
+	case k.phase == alive:
 		k.end(nil)
+	case state == closed:
+		k.finish()
+	case k.phase != discarding:
+		k.fade()
 	}
 }
 
-// end is the loop's last act.
+// end is called by the loop when reading is over.
 func (k *epollLink) end(err error) {
-	c := k.c
-	c.mu.Lock()
-	k.remove()
-	c.mu.Unlock()
-	if c.tell(err) == lingering {
-		if c.eof {
-			c.sayGoodbye()
-		}
-		if !c.eof || c.backlog.Load() > 0 {
-			k.linger()
-			return
-		}
+	if k.c.tell(err) == lingering {
+		k.fade()
+	} else {
+		k.finish()
 	}
-	c.finish()
-	c.g.done()
-}
-
-// linger moves the connection back to Go's poller and to a goroutine.
-func (k *epollLink) linger() {
-	c := k.c
-	nc := &fileConn{File: os.NewFile(uintptr(k.fd), "tcp"), addr: net.TCPAddrFromAddrPort(k.addr)}
-	c.mu.Lock()
-	k.fd = -1
-	c.nc = nc
-	c.io = newRawLink(c)
-	if c.draining {
-		c.io.startDrain()
-	}
-	if c.closing.Load() == closed {
-		c.io.interrupt(true)
-	}
-	c.mu.Unlock()
-	k.home.p.part()
-	go func() {
-		c.linger()
-		c.finish()
-		c.g.done()
-	}()
-}
-
-// fileConn is a socket in Go's poller again.
-type fileConn struct {
-	*os.File
-	addr net.Addr
-}
-
-func (f *fileConn) LocalAddr() net.Addr  { return f.addr }
-func (f *fileConn) RemoteAddr() net.Addr { return f.addr }
-
-func (f *fileConn) CloseWrite() error {
-	rc, err := f.SyscallConn()
-	if err != nil {
-		return err
-	}
-	var serr error
-	err = rc.Control(func(fd uintptr) { serr = unix.Shutdown(int(fd), unix.SHUT_WR) })
-	return errors.Join(err, serr)
 }

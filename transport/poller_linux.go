@@ -6,6 +6,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -18,6 +19,9 @@ const (
 	loopRounds = 32
 	// paceRounds is how often a loop looks whether to gather or to spread.
 	paceRounds = 8
+	// postBatch is how many of the connections that it was asked to look at a
+	// loop looks at before it polls again.
+	postBatch = 64
 )
 
 // poller owns the epoll loops of one listener: one per processor, started with
@@ -107,7 +111,12 @@ type loop struct {
 	asleep atomic.Bool
 	mu     sync.Mutex
 	posted []*epollLink // connections to look at; nil: stop
-	spare  []*epollLink
+	todo   []*epollLink // taken from posted; the first seen are done
+	seen   int
+
+	born            time.Time     // where the loop's clock begins
+	alarm           time.Duration // when the sleep ends, on that clock; 0: not by itself
+	flushes, drains fadeLine
 }
 
 func newLoop(p *poller) (*loop, error) {
@@ -115,7 +124,7 @@ func newLoop(p *poller) (*loop, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &loop{p: p, epfd: epfd, scratch: new(scratch)}
+	l := &loop{p: p, epfd: epfd, scratch: new(scratch), born: time.Now()}
 	// Go's poller takes descriptors that do not block.
 	if err := unix.SetNonblock(epfd, true); err != nil {
 		unix.Close(epfd)
@@ -164,7 +173,8 @@ func (l *loop) run() {
 	defer l.p.g.done()
 	ask := l.ask
 	for round := 1; ; round++ {
-		l.raw.Read(ask)
+		l.n = 0
+		l.raw.Read(ask) // fails when the alarm goes off
 		l.asleep.Store(false)
 		for i := range l.n {
 			ev := &l.events[i]
@@ -192,6 +202,7 @@ func (l *loop) run() {
 			l.mu.Unlock()
 			return
 		}
+		l.expire()
 		if round%paceRounds == 0 {
 			l.p.pace.look()
 		}
@@ -210,7 +221,7 @@ func (l *loop) ask(uintptr) bool {
 	l.asleep.Store(true)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return len(l.posted) > 0
+	return len(l.posted) > 0 || l.seen < len(l.todo)
 }
 
 // place is the loop that is to run a connection.
@@ -231,31 +242,32 @@ func (l *loop) poll() int {
 	return int(n)
 }
 
-// runPosted looks at the connections that others asked for. False: stop.
+// runPosted looks at some of the connections that others asked for. False:
+// stop.
 func (l *loop) runPosted() bool {
-	l.mu.Lock()
-	if len(l.posted) == 0 {
+	if l.seen == len(l.todo) {
+		if cap(l.todo) > eventBatch {
+			l.todo = nil // of a burst
+		}
+		l.mu.Lock()
+		l.todo, l.posted = l.posted, l.todo[:0]
 		l.mu.Unlock()
-		return true
+		l.seen = 0
 	}
-	list := l.posted
-	l.posted, l.spare = l.spare[:0], nil
-	l.mu.Unlock()
-	more := true
-	for i, k := range list {
+	for range min(postBatch, len(l.todo)-l.seen) {
+		k := l.todo[l.seen]
+		l.todo[l.seen] = nil
+		l.seen++
 		if k == nil {
-			more = false
-		} else if at := k.loop.Load(); at != l {
+			return false
+		}
+		if at := k.loop.Load(); at != l {
 			at.post(k) // it has moved meanwhile
 		} else {
 			k.checkClosing()
 		}
-		list[i] = nil
 	}
-	l.mu.Lock()
-	l.spare = list[:0]
-	l.mu.Unlock()
-	return more
+	return true
 }
 
 // fdTable finds a connection by its descriptor: descriptors are small numbers.
