@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"syscall"
@@ -197,7 +198,8 @@ func welcome(w io.Writer, s *sealmq.Server, program []string) {
 func mutual(s *sealmq.Server, listeners []sealmq.Listener) (found endpoint, ok bool) {
 	for _, l := range listeners {
 		addr, tcp := s.Addr(l.Name).(*net.TCPAddr)
-		if !tcp || l.Plain || l.Certificate != "" || l.ClientCA != "" || l.ClientCertificates == transport.None || ok && l.WebSocket {
+		if !tcp || l.Plain || l.Certificate != "" || l.ClientCA != "" || l.ClientCertificates == transport.None || ok && l.WebSocket ||
+			l.Enroll || !slices.Contains(l.Chain(), "certificate") {
 			continue
 		}
 		found, ok = endpointOf(l, addr), true
