@@ -12,11 +12,13 @@ type Config struct {
 	// Limits are the protocol limits of every listener that does not set its own.
 	Limits Limits `toml:"limits"`
 
-	// PreAuthMemory bounds the bytes held for all connections together whose CONNECT has not been accepted yet.
+	// PreAuthMemory bounds the bytes held for all connections together whose CONNECT has not been accepted yet. The first
+	// 4 KiB of each do not count.
 	PreAuthMemory int64 `toml:"preauth_memory" unit:"bytes" default:"64MiB" min:"1MiB" max:"4GiB"`
 
 	// OutboundMemory bounds the bytes waiting for all clients together, in outboxes and queues. Above it, messages that
-	// would have to wait are dropped and counted.
+	// would have to wait are dropped and counted. 64 KiB of each session do not depend on it, and the sessions of one identity
+	// may have a quarter of it beyond these.
 	OutboundMemory int64 `toml:"outbound_memory" unit:"bytes" default:"1GiB" min:"1MiB" max:"1TiB"`
 
 	// MaxSessions is how many sessions there may be in all, with and without a connection. Who would make one more is
@@ -60,7 +62,8 @@ type Limits struct {
 	TopicAliasMaximumSend int `toml:"topic_alias_maximum_send" default:"10" min:"0" max:"65535" none:"-1"`
 
 	// MaxInflight is how many QoS 1 and 2 messages may be on their way to one client at a time; an MQTT 5 client's own
-	// Receive Maximum counts where it is smaller, and more than 13,000 count as 13,000.
+	// Receive Maximum counts where it is smaller, and more than 13,000 count as 13,000. The other way round, as many QoS 2
+	// publications of one client may wait for their PUBREL, or receive_maximum if that is more.
 	MaxInflight int `toml:"max_inflight_messages" default:"1024" min:"1" max:"65535"`
 
 	// MaxQueued is how many QoS 1 and 2 messages wait for one session beyond those in flight.

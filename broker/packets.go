@@ -144,6 +144,8 @@ func (c *Conn) repeated(p *mqtt.Publish) (done bool, err error) {
 		return false, c.fail(violation(mqtt.ReceiveMaximumExceeded, "more than %d publications without an answer", c.lim.ReceiveMaximum))
 	}
 	switch {
+	case !known && p.QoS == 2 && len(s.received2) >= c.maxUnreleased() && !c.forgetOldest():
+		return false, c.fail(violation(mqtt.ReceiveMaximumExceeded, "%d QoS 2 publications wait for PUBREL, as many as max_inflight_messages allows", len(s.received2)))
 	case !known:
 		return false, nil
 	case p.QoS == 2: // [MQTT-4.3.3-10]
@@ -156,6 +158,34 @@ func (c *Conn) repeated(p *mqtt.Publish) (done bool, err error) {
 	}
 	c.forget(p.PacketID) // the client has lost its state and uses the identifier for something else
 	return false, nil
+}
+
+// maxUnreleased is how many QoS 2 packet identifiers of a client may wait for their PUBREL, those of earlier connections
+// among them.
+func (c *Conn) maxUnreleased() int { return max(c.lim.MaxInflight, c.lim.ReceiveMaximum) }
+
+// forgetOldest makes room for a QoS 2 packet identifier. Those that have come last on the connection longest ago are
+// forgotten: a client that goes on would have repeated them first when it came back [MQTT-4.4.0-1], so it does not know of
+// them any more. It reports false when all are of this connection.
+func (c *Conn) forgetOldest() bool {
+	s := c.sess
+	oldest := s.epoch
+	for _, epoch := range s.received2 {
+		oldest = min(oldest, epoch)
+	}
+	if oldest == s.epoch {
+		return false
+	}
+	for id, epoch := range s.received2 {
+		if epoch != oldest {
+			continue
+		}
+		c.forget(id)
+		if s.dur != nil { // if the store refuses, it still has it after a restart
+			c.w.alter(nil, &change{Op: store.Op{Kind: store.Released, Session: s.dur.id, PacketID: id, Wait: make(chan error, 1)}}, outItem{})
+		}
+	}
+	return true
 }
 
 // taken notes the packet identifier of the QoS 2 message under way, for good if the session is durable.

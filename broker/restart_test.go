@@ -2,6 +2,7 @@ package broker
 
 import (
 	"fmt"
+	"maps"
 	"sync"
 	"testing"
 	"time"
@@ -282,5 +283,32 @@ func TestDeniedWillAfterRestart(t *testing.T) {
 	time.Sleep(200 * time.Millisecond)
 	if _, ok := b2.retained.Get("will"); ok {
 		t.Error("a will that was refused has been published after the restart")
+	}
+}
+
+// A packet identifier that is forgotten for others is forgotten by the store too.
+func TestForgottenIDsDoNotComeBack(t *testing.T) {
+	kept := memory.New()
+	start := func() *Broker {
+		b, err := New(Config{SysInterval: -1}, Options{Store: kept, Auth: auth.Certificates{}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	b := start()
+	lim := Limits{MaxInflight: 2, ReceiveMaximum: 1}
+	for _, ids := range [][]uint16{{1, 2}, {3}} {
+		c, _ := hello(t, b, "one", false, lim)
+		for _, id := range ids {
+			data(t, c, (&mqtt.Publish{QoS: 2, PacketID: id, Topic: []byte("t")}).Append(nil, mqtt.V311))
+		}
+		c.Closed(nil)
+	}
+	b.Shutdown(t.Context())
+	b = start()
+	defer b.Shutdown(t.Context())
+	if got := b.shard("one").m["one"].received2; !maps.Equal(got, map[uint16]uint32{3: 0}) {
+		t.Errorf("the store has %v, want 3 alone", got)
 	}
 }
