@@ -64,8 +64,17 @@ func (p *Permissions) MayPublish(topic string, qos uint8, retain bool, size int)
 // Check decides, and counts a publication that a rule with a rate allows. It does not keep the topic.
 func (p *Permissions) Check(r Request) Decision { return p.current().check(&r) }
 
-// Admit reports whether the identity may have its client identifier, as Policy.Admit does.
-func (p *Permissions) Admit() error { return p.current().policy.Admit(p.id) }
+// Admit reports whether the identity may have its client identifier, as Policy.Admit does. The error names the place in the
+// file for those whom the policy tells.
+func (p *Permissions) Admit() error {
+	s := p.current()
+	err := s.policy.Admit(p.id)
+	if err != nil && !s.told() {
+		v := newValues(&p.id, false)
+		return misnamed(&p.id, &v, "")
+	}
+	return err
+}
 
 // Unusable returns the placeholders of this client's rules whose values must not stand in a topic, so that no rule with them
 // allows it anything. Whoever accepts the connection should log them.
@@ -90,7 +99,7 @@ func (p *Permissions) Explain(r Request) Explanation { return p.current().policy
 // Why implements auth.Explainer: it is for those who are in a group that the policy tells.
 func (p *Permissions) Why(a auth.Action, topic string, qos uint8, retain bool, size int) string {
 	s := p.current()
-	if !slices.ContainsFunc(s.groups, func(g *group) bool { return g.tells }) {
+	if !s.told() {
 		return ""
 	}
 	e := s.policy.Explain(p.id, Request{Action: a, Topic: topic, QoS: qos, Retain: retain, Size: size})
@@ -136,6 +145,11 @@ func (p *Policy) subject(id *Identity) *subject {
 	proven, err := p.bound(id)
 	proven = err == nil && (proven || id.Proven)
 	return &subject{policy: p, id: id, groups: p.members(id), values: newValues(id, proven || p.file.mosquitto)}
+}
+
+// told reports whether the subject may know why something is refused.
+func (s *subject) told() bool {
+	return slices.ContainsFunc(s.groups, func(g *group) bool { return g.tells })
 }
 
 // question is what decides which rules are meant, and the key of the cache.

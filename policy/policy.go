@@ -191,12 +191,20 @@ func (p *Policy) bound(id *Identity) (proven bool, err error) {
 			matched = matched || has && pat.match(&v, id.ClientID)
 		}
 		if meant && !matched {
-			return false, &auth.Refusal{Code: mqtt.ClientIDNotValid, Text: fmt.Sprintf(
-				"client identifier %s is not one of %s (%s:%d)", quote(id.ClientID), quote(id.Name), p.file.Name, b.at.Line)}
+			return false, misnamed(id, &v, fmt.Sprintf(" (%s:%d)", p.file.Name, b.at.Line))
 		}
 		proven = proven || matched
 	}
 	return proven, nil
+}
+
+// misnamed refuses a client identifier that a bind line does not give to the identity, with the place of that line.
+func misnamed(id *Identity, v *values, place string) *auth.Refusal {
+	text := fmt.Sprintf("client identifier %s is not one of %s", quote(id.ClientID), quote(id.Name))
+	if v.bad[varName] {
+		text = fmt.Sprintf("no client identifier is one of %s, which must not stand in a topic", quote(id.Name))
+	}
+	return &auth.Refusal{Code: mqtt.ClientIDNotValid, Text: text + place}
 }
 
 func (pat *pattern) match(v *values, s string) bool {

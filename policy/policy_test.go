@@ -2,6 +2,7 @@ package policy
 
 import (
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -291,6 +292,26 @@ func TestAdmit(t *testing.T) {
 	if free := compile(t, "policy everybody { allow publish c/${client_id} }"); free.For(user("ann")).May(auth.Publish, "c/c", 0, false) ||
 		!free.For(device("d")).May(auth.Publish, "c/d", 0, false) {
 		t.Error("${client_id} is not what the authenticator has proven")
+	}
+}
+
+// The place in the file is for the owner of the policy, and for those whom it tells.
+func TestAdmitTells(t *testing.T) {
+	p := compile(t, "group ops { user = ann }\nbind client_id = ${user}\ntell ops\npolicy everybody { allow publish c }")
+	for name, want := range map[string]string{
+		"ann": `client identifier "x" is not one of "ann" (test.policy:2)`,
+		"bob": `client identifier "x" is not one of "bob"`,
+		"a/b": `no client identifier is one of "a/b", which must not stand in a topic`,
+	} {
+		id := user(name)
+		id.ClientID = "x"
+		var no *auth.Refusal
+		if err := p.For(id).Admit(); !errors.As(err, &no) || no.Text != want {
+			t.Errorf("%s is told %v", name, err)
+		}
+		if err := p.Admit(id); !errors.As(err, &no) || !strings.HasSuffix(no.Text, " (test.policy:2)") {
+			t.Errorf("of %s is told %v", name, err)
+		}
 	}
 }
 
