@@ -105,18 +105,26 @@ func (d *door) Enter(addr netip.Addr) transport.Pass {
 type pass struct {
 	ticket  gate.Ticket
 	proxied bool
+	mu      sync.Mutex // a connection may be closed while it says where it comes from
 }
 
 func (p *pass) Proxied() bool    { return p.proxied }
 func (p *pass) Handshaken() bool { return p.ticket.Handshaken() == gate.Admitted }
 func (p *pass) Connected()       { p.ticket.Connected() }
-func (p *pass) Leave()           { p.ticket.Leave() }
+
+func (p *pass) Leave() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.ticket.Leave()
+}
 
 func (p *pass) From(r io.Reader) (netip.AddrPort, error) {
 	h, err := gate.ReadProxy(r)
 	if err != nil || h.Local || !h.Source.IsValid() {
 		return netip.AddrPort{}, err
 	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	if p.ticket.From(h.Source.Addr()) != gate.Admitted {
 		return netip.AddrPort{}, transport.ErrRefused
 	}

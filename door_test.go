@@ -153,6 +153,26 @@ func TestDoorEnds(t *testing.T) {
 	}
 }
 
+// A connection that is closed while a load balancer says where it comes from is counted nowhere afterwards.
+func TestClosedBehindLoadBalancer(t *testing.T) {
+	w := newDoorway(t, gate.Config{Proxies: []string{"10.0.0.5"}, AddressRate: -1, AddressConnections: 1}, emptyCupboard())
+	for range 200 {
+		p := w.Enter(netip.MustParseAddr("10.0.0.5"))
+		var end sync.WaitGroup
+		end.Go(p.Leave)
+		if _, err := p.From(strings.NewReader("PROXY TCP4 198.51.100.9 10.0.0.1 4711 8883\r\n")); err != nil {
+			t.Fatal(err)
+		}
+		end.Wait()
+	}
+	if s := w.Stats(); s.Open != 0 || s.Handshakes != 0 {
+		t.Errorf("%d are open, %d in the handshake", s.Open, s.Handshakes)
+	}
+	if p := w.Enter(netip.MustParseAddr("198.51.100.9")); p == nil {
+		t.Error("the address counts one that has gone")
+	}
+}
+
 func TestShedding(t *testing.T) {
 	w := newDoorway(t, gate.Config{MemoryLimit: 1000}, emptyCupboard())
 	stranger := netip.MustParseAddr("192.0.2.1")

@@ -134,7 +134,7 @@ func TestSnapshot(t *testing.T) {
 	for i := 1; i <= 8; i++ {
 		h.fail(fmt.Sprintf("192.0.2.%d", i), CauseProtocol, 20)
 	}
-	h.fail("2001:db8::1", CauseToken, 20)
+	h.fail("2001:db8::1", CauseCredentials, 20)
 	h.Ban(netip.MustParsePrefix("10.0.0.0/8"), 0, "<ours> \"quoted\"")
 	h.Ban(netip.MustParsePrefix("10.1.0.0/16"), 30*time.Minute, "")
 	saved := h.Snapshot()
@@ -165,7 +165,7 @@ func TestSnapshot(t *testing.T) {
 	later.want("192.0.2.99", Admitted)
 	later.want("10.2.3.4", Banned)
 	// The next ban is the second.
-	later.fail("2001:db8::1", CauseToken, 20)
+	later.fail("2001:db8::1", CauseCredentials, 20)
 	if b := later.Covering(netip.MustParseAddr("2001:db8::1")); len(b) != 1 || b[0].Times != 2 {
 		t.Fatalf("%+v", b)
 	}

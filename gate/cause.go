@@ -4,7 +4,6 @@ package gate
 // judges of certificates name theirs.
 const (
 	CauseCredentials = "credentials" // a wrong password, or no such user
-	CauseToken       = "token"       // an enrolment token that is wrong, used up or over
 	CauseClientID    = "client_id"   // a client identifier that belongs to another identity
 	CauseProtocol    = "protocol"    // bytes that are not MQTT, a packet before CONNECT
 	CauseProxy       = "proxy"       // no header, or a broken one, of the PROXY protocol
@@ -27,7 +26,6 @@ var causes = [...]struct {
 	weight weight
 }{
 	{CauseCredentials, attack},
-	{CauseToken, attack},
 	{CauseProtocol, attack},
 	{"client_certificate_ca", attack}, // a certificate from a CA that nobody here knows
 	{"client_certificate", attack},    // a bad one: for servers, a broken chain

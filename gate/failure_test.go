@@ -13,7 +13,7 @@ func TestFailuresBan(t *testing.T) {
 		cause string
 		after int // 0: never
 	}{
-		{CauseCredentials, 20}, {CauseToken, 20}, {CauseProtocol, 20}, {"client_certificate_ca", 20}, {"client_certificate", 20},
+		{CauseCredentials, 20}, {CauseProtocol, 20}, {"client_certificate_ca", 20}, {"client_certificate", 20},
 		{"not_tls", 20}, {"client_key_mismatch", 39}, {"client_certificate_revoked", 39}, {"http_on_tls", 39},
 		{"timeout", 191}, {"plaintext_on_tls", 191}, {"client_certificate_absent", 191}, {"no word of ours", 191},
 		{"client_certificate_expired", 0}, {"client_rejects_broker_ca", 0}, {"client_says_expired", 0}, {"nothing_sent", 0},
@@ -212,15 +212,15 @@ func TestFailuresOfOthersFlushNothing(t *testing.T) {
 	var banned, nearly []string
 	for i := range 200 {
 		banned, nearly = append(banned, fmt.Sprintf("198.51.%d.1", i)), append(nearly, fmt.Sprintf("203.0.%d.1", i))
-		h.fail(banned[i], CauseToken, 20)
-		h.fail(nearly[i], CauseToken, 15)
+		h.fail(banned[i], CauseCredentials, 20)
+		h.fail(nearly[i], CauseCredentials, 15)
 	}
 	for i := range 10 * most {
-		h.Failed(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), CauseToken)
+		h.Failed(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), CauseCredentials)
 	}
 	for i := range banned {
 		h.want(banned[i], Banned)
-		if n := h.fail(nearly[i], CauseToken, 20); n != 5 {
+		if n := h.fail(nearly[i], CauseCredentials, 20); n != 5 {
 			t.Fatalf("%s banned after %d more", nearly[i], n)
 		}
 	}
@@ -230,7 +230,7 @@ func TestFailuresOfOthersFlushNothing(t *testing.T) {
 
 	// Even bans, as many as there may be, end none.
 	for i := range 3 * most {
-		h.fail(fmt.Sprintf("2001:db8:%x:%x::1", i>>16, i&0xffff), CauseToken, 20)
+		h.fail(fmt.Sprintf("2001:db8:%x:%x::1", i>>16, i&0xffff), CauseCredentials, 20)
 	}
 	for i := range banned {
 		h.want(banned[i], Banned)

@@ -105,6 +105,7 @@ func TestProxyHeaders(t *testing.T) {
 	}
 }
 
+// clauses: BAD [15]
 func TestProxyErrors(t *testing.T) {
 	long := v2(0x21, 0x11, v4Block+strings.Repeat("\x04\x00\x00", 1400))
 	for _, header := range []string{
@@ -139,6 +140,8 @@ func TestProxyErrors(t *testing.T) {
 }
 
 // A load balancer that sends without end is not read without end.
+//
+// clauses: BAD [15]
 func TestReadProxyIsBounded(t *testing.T) {
 	for _, begin := range []string{"PROXY UNKNOWN ", proxySignature + "\x21\x11\x0f\xf0"} {
 		r := &counter{begin: begin}

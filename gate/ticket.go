@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// Ticket is a connection that was admitted. It must not be copied once it is in use. Its methods may be called from several
-// goroutines, those of the empty ticket do nothing.
+// Ticket is a connection that was admitted. It must not be copied once it is in use. Its methods, but for From, may be called
+// from several goroutines; those of the empty ticket do nothing.
 type Ticket struct {
 	gate    *Gate
 	src     source // empty if exempt
@@ -27,10 +27,10 @@ const (
 
 // From says where the connection really comes from, as the header of the PROXY protocol has it: the bounds of that address
 // hold for it from here on. It is to be called at most once, before Handshaken, for a connection from Config.Proxies. If
-// it is refused the caller closes the connection and calls Leave, as ever.
+// it is refused the caller closes the connection and calls Leave, as ever, but not while From runs; after Leave it does nothing.
 func (t *Ticket) From(addr netip.Addr) Verdict {
 	g := t.gate
-	if g == nil || t.inAddr || t.inNet {
+	if g == nil || t.inAddr || t.inNet || atomic.LoadUint32(&t.stage) == left {
 		return Admitted
 	}
 	addr = addr.Unmap().WithZone("")

@@ -27,7 +27,7 @@ const (
 // verdictTexts are a word for counters and logs, and what to do.
 var verdictTexts = [verdictCount]struct{ word, hint string }{
 	Admitted:           {"admitted", ""},
-	Banned:             {"banned", "see the list of bans; end one if it hits the wrong client"},
+	Banned:             {"banned", "sealmq gate list says who is kept out and why; sealmq gate unban ends a ban"},
 	Overloaded:         {"overloaded", "memory is short: raise GOMEMLIMIT or gate.memory_limit if the machine has more"},
 	AddressRate:        {"address_rate", "raise gate.address_rate, or name a gateway in gate.exempt"},
 	AddressConnections: {"address_connections", "raise gate.address_connections, or name a gateway in gate.exempt"},
