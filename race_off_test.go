@@ -1,0 +1,6 @@
+//go:build !race
+
+package sealmq
+
+// raceEnabled: tests run with the race detector, ten times slower.
+const raceEnabled = false
