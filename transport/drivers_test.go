@@ -195,12 +195,12 @@ func TestHalfClose(t *testing.T) {
 // The last words arrive although the peer has sent much that nobody read.
 func TestLinger(t *testing.T) {
 	eachKind(t, func(t *testing.T, k kind) {
-		for _, where := range []string{"data", "flush", "elsewhere"} {
+		for _, where := range []string{"start", "data", "flush", "elsewhere"} {
 			words := pattern(300_000)
 			recs := make(chan *recorder, 1)
 			s := startServer(t, k, Config{}, func(r *recorder) {
 				r.onData = func(p []byte) error {
-					if len(p) > 0 && where == "data" {
+					if len(p) > 0 && where == "data" || p == nil && where == "start" {
 						r.conn.Write(words)
 						r.conn.Close(true)
 						return errors.New("refused")
