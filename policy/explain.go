@@ -119,13 +119,13 @@ func (s *subject) nearest(e *Explanation, r *Request) {
 	}
 	n := e.Nearest
 	asked := r.Action.String() + " " + quote(r.Topic)
-	where := everybody
+	line := fmt.Sprintf("allow %s %s", r.Action, word(s.generalize(r), true))
+	e.Fix = s.own(line)
 	if n != nil && best != stranger {
-		where = n.groups[slices.IndexFunc(n.groups, s.in)]
-	} else if len(s.groups) > 0 {
-		where = s.groups[len(s.groups)-1].name
+		if in := n.groups[slices.IndexFunc(n.groups, s.in)]; in != everybody {
+			e.Fix = "in policy " + in + ": " + line
+		}
 	}
-	e.Fix = fmt.Sprintf("in policy %s: allow %s %s", where, r.Action.String(), word(s.generalize(r), true))
 	if s.policy.file.mosquitto {
 		e.Fix = s.mosquittoFix(r)
 	}
@@ -134,7 +134,7 @@ func (s *subject) nearest(e *Explanation, r *Request) {
 		e.Reason = fmt.Sprintf("no rule allows this client to %s at all", r.Action.String())
 	case stranger:
 		e.Reason = fmt.Sprintf("%s would allow to %s, but %s is not in group %s", n, asked, client(s.id), strings.Join(n.groups, " or "))
-		if !s.policy.file.mosquitto {
+		if slices.ContainsFunc(n.groups, func(name string) bool { return s.policy.byName[name].expr.lists() }) {
 			e.Fix += ", or put the client into the group"
 		}
 	case member:
@@ -147,6 +147,19 @@ func (s *subject) nearest(e *Explanation, r *Request) {
 		e.Reason = fmt.Sprintf("%s would allow to %s, but %s", n, asked, text)
 		e.Fix = fmt.Sprintf("change %s in %s:%d, or the request", which, n.File, n.Pos.Line)
 	}
+}
+
+// own is a rule for the client, of a group of its own if it is in none.
+func (s *subject) own(line string) string {
+	if last := s.groups[len(s.groups)-1].name; last != everybody {
+		return "in policy " + last + ": " + line
+	}
+	for _, attr := range [...]string{"device", "user", "method"} {
+		if values, _ := attribute(s.id, attr); len(values) > 0 {
+			return fmt.Sprintf("group new { %s = %s } policy new { %s }", attr, value(values[0]), line)
+		}
+	}
+	return "in policy " + everybody + ": " + line
 }
 
 // mine reports whether the rule is for a group of the subject.

@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/sealmq/sealmq/auth"
 )
 
 const explained = `group sensors { cert.ou = sensors }
@@ -23,6 +25,27 @@ policy sensors {
 policy ops { allow subscribe dt/# }
 policy everybody { allow publish in/${client_id} }
 `
+
+// The advice is for the client alone, not for everybody, and not to belong to a group that nobody can be put into.
+func TestAdviceIsNarrow(t *testing.T) {
+	p := compile(t, Starter())
+	for _, c := range []struct {
+		id   Identity
+		want string
+	}{
+		{user("zoe"), "group new { user = zoe } policy new { allow publish home/${user}/x }"},
+		{Identity{Method: "anonymous"}, "in policy anonymous: allow publish $SYS/zoe"},
+		{device("zoe"), "in policy devices: allow publish home/${device}/x"},
+	} {
+		topic := "home/zoe/x"
+		if c.id.Name == "" {
+			topic = "$SYS/zoe"
+		}
+		if e := p.Explain(c.id, Request{Action: auth.Publish, Topic: topic}); e.Fix != c.want {
+			t.Errorf("%s is advised: %s", client(&c.id), e.Fix)
+		}
+	}
+}
 
 // A client learns why if it is in a group that the policy tells, and nothing of what is allowed.
 func TestTell(t *testing.T) {
@@ -60,9 +83,9 @@ func TestExplain(t *testing.T) {
 		{sensor, "publish dt/pump-17/x size=17000", `DENY: test.policy:5: allow publish dt/${device}/# qos<=1 size<=16KiB would allow to publish "dt/pump-17/x", but not with 17000 bytes; to allow it: change size in test.policy:5, or the request`},
 		{sensor, "publish here", `DENY: test.policy:8: allow publish here listener=factory would allow to publish "here", but not without listener; to allow it: change listener in test.policy:8, or the request`},
 		{sensor, "publish day time=2026-01-06T10:00:00Z", `DENY: test.policy:9: allow publish day days=mon would allow to publish "day", but not on Tue 10:00 UTC; to allow it: change time in test.policy:9, or the request`},
-		{stranger, "subscribe dt/x", `DENY: test.policy:11: allow subscribe dt/# would allow to subscribe "dt/x", but user "eve" is not in group ops; to allow it: in policy everybody: allow subscribe dt/x, or put the client into the group`},
-		{stranger, "publish in/c", `DENY: no rule allows to publish "in/c"; the nearest is test.policy:12: allow publish in/${client_id}, which is "in/${client_id}" here, where ${client_id} has no value, since no bind line proves the client identifier; to allow it: in policy everybody: allow publish in/c`},
-		{bad, "subscribe $share/g/x/a/b", `DENY: no rule allows this client to subscribe at all; to allow it: in policy everybody: allow subscribe x/a/b`},
+		{stranger, "subscribe dt/x", `DENY: test.policy:11: allow subscribe dt/# would allow to subscribe "dt/x", but user "eve" is not in group ops; to allow it: group new { user = eve } policy new { allow subscribe dt/x }, or put the client into the group`},
+		{stranger, "publish in/c", `DENY: no rule allows to publish "in/c"; the nearest is test.policy:12: allow publish in/${client_id}, which is "in/${client_id}" here, where ${client_id} has no value, since no bind line proves the client identifier; to allow it: group new { user = eve } policy new { allow publish in/c }`},
+		{bad, "subscribe $share/g/x/a/b", `DENY: no rule allows this client to subscribe at all; to allow it: group new { user = a/b } policy new { allow subscribe x/a/b }`},
 		{Identity{}, "subscribe dt/x", `DENY: test.policy:11: allow subscribe dt/# would allow to subscribe "dt/x", but an anonymous client is not in group ops; to allow it: in policy everybody: allow subscribe dt/x, or put the client into the group`},
 		{renamed, "publish dt/pump-17/x", `DENY: client identifier "pump-18" is not one of "pump-17" (test.policy:3); to allow it: use such a client identifier`},
 		{sensor, "publish dt/#", `DENY: the topic contains a wildcard; to allow it: ask for a valid one`},

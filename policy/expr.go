@@ -91,6 +91,12 @@ func (e *Expr) match(id *Identity) bool {
 	return slices.ContainsFunc(e.Any, func(x *Expr) bool { return x.match(id) })
 }
 
+// lists reports whether the expression names its members, or groups that are kept elsewhere, so that others can be added.
+func (e *Expr) lists() bool {
+	return e != nil && (e.Attr == "user" || e.Attr == "device" || e.Attr == "groups" ||
+		slices.ContainsFunc(e.All, (*Expr).lists) || slices.ContainsFunc(e.Any, (*Expr).lists))
+}
+
 // compile makes the test of a comparison, or tells what is wrong with it.
 func (e *Expr) compile() (text, advice string) {
 	attr, values := e.Attr, e.Values
