@@ -77,7 +77,7 @@ be read.`,
 	f.add(cmd)
 	cmd.Flags().StringArrayVar(&with, "with", nil, "another `CLIENT` to ask about, as in an assertion: 'user = alice groups = [ops]'")
 	cmd.Flags().BoolVar(&both, "mosquitto", false, "the named files are ACL files of Mosquitto")
-	cmd.Flags().BoolVar(&old, "from-mosquitto", false, "OLD is one")
+	cmd.Flags().BoolVar(&old, "from-mosquitto", false, "OLD is an ACL file of Mosquitto, NEW a policy")
 	return cmd
 }
 

@@ -177,7 +177,7 @@ a file is missing or wrong, or no such client is connected.`,
 	fl.IntVar(&q.Size, "size", 0, "payload in `BYTES`")
 	fl.StringVar(&at, "time", "", "`TIME` of the request; now, if it is not given")
 	fl.StringVar(&file, "policy", "", "`FILE` to answer by, in place of the policy in force")
-	fl.BoolVar(&acl, "mosquitto", false, "that file is an ACL file of Mosquitto")
+	fl.BoolVar(&acl, "mosquitto", false, "the file of --policy is an ACL file of Mosquitto")
 	jsonFlag(cmd, &asJSON, "print the answer as JSON")
 	return cmd
 }

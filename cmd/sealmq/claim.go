@@ -60,8 +60,9 @@ func newClaimCreateCmd() *cobra.Command {
   sealmq claim create --certificate factory/ --uses 10000 --ttl 52w --approve
 
 Make a token, or with --certificate a certificate and its key, with which devices
-enrol. A token is shown only here. The QR code holds the broker's address (--port is
-that of a listener with enroll = true), the fingerprint of its root and the token:
+enrol. A token is good on a listener with enroll = true alone, which there is only if
+the configuration names one, and is shown only here. The QR code holds the broker's
+address (--port is that of such a listener), the fingerprint of its root and the token:
 
   mqtts://broker.lan:8883?ca=FINGERPRINT&token=TOKEN`,
 		Args: noArgs,
