@@ -139,7 +139,7 @@ func (s *subject) nearest(e *Explanation, r *Request) {
 		}
 	case member:
 		e.Reason = fmt.Sprintf("no rule allows to %s; the nearest is %s, which is %s here", asked, n, quote(s.values.expand(n.levels, 0)))
-		if why := s.values.why(n.levels); why != "" {
+		if why := s.why(n.levels); why != "" {
 			e.Reason += ", where " + why
 		}
 	case almost:
@@ -173,14 +173,15 @@ func (s *subject) in(name string) bool {
 }
 
 // why says which placeholders of a filter have no value, or one that cannot be in a topic.
-func (v *values) why(levels []level) string {
+func (s *subject) why(levels []level) string {
+	v := &s.values
 	set := uses(levels)
 	for i := range variables {
 		switch name := "${" + variableNames[i] + "}"; {
 		case set&(1<<i) == 0:
 		case v.bad[i]:
 			return name + " is a name with / + # or other signs that cannot stand in a level"
-		case i != int(varGroup) && v.one[i] == "" && i == int(varClient):
+		case i != int(varGroup) && v.one[i] == "" && i == int(varClient) && s.id.ClientID != "":
 			return name + " has no value, since no bind line proves the client identifier"
 		case i != int(varGroup) && v.one[i] == "", i == int(varGroup) && len(v.groups) == 0:
 			return name + " has no value for this client"

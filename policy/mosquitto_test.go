@@ -83,6 +83,10 @@ func TestMosquitto(t *testing.T) {
 	if e := p.Explain(user("carol"), Request{Action: auth.Publish, Topic: "bob/x"}); !strings.Contains(e.Fix, `"topic write bob/x" below "user carol"`) {
 		t.Error(e)
 	}
+	nobody := Identity{Name: "carol", Method: "password"}
+	if e := p.Explain(nobody, Request{Action: auth.Publish, Topic: "dev/c1/data"}); !strings.Contains(e.Reason, "where ${client_id} has no value for this client") {
+		t.Error(e)
+	}
 	if string(Format(p.File())) != acl {
 		t.Error("an ACL file is written otherwise")
 	}

@@ -106,6 +106,9 @@ func (p *parser) decl() bool {
 	case t.kind == tokWord && (t.text == "allow" || t.text == "deny"):
 		p.fail(t.pos, "write policy everybody { "+t.text+" … }, or name a group", "a rule outside of a policy")
 		return true
+	case t.kind == tokWord && (t.text == "topic" || t.text == "pattern" || t.text == "user"):
+		p.fail(t.pos, "have it read as one: acl_file in place of policy, --mosquitto with a command", "a line of an ACL file of Mosquitto")
+		return false
 	default:
 		p.unexpected(t, "group, bind, policy, tell or assert", "begin with one of these words")
 		return true

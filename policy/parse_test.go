@@ -130,6 +130,10 @@ func TestBounds(t *testing.T) {
 	if !errors.As(err, &one) || one.Advice == "" || one.Pos != (Pos{1, 1}) {
 		t.Errorf("the first is %v", one)
 	}
+	_, err = Parse("p", []byte("# mine\nuser alice\ntopic read a/#\npattern write b/%u\n"))
+	if want := "p:2:1: a line of an ACL file of Mosquitto; have it read as one: acl_file in place of policy, --mosquitto with a command"; err == nil || err.Error() != want {
+		t.Errorf("an ACL file: %v", err)
+	}
 	_, err = Parse("p", []byte("group g { "+strings.Repeat("(", 100_000)+" }"))
 	if err == nil || !strings.Contains(err.Error(), "parentheses") {
 		t.Errorf("deep parentheses: %v", err)
