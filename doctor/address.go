@@ -116,6 +116,11 @@ func (e *exam) target(a netip.Addr) string {
 	return net.JoinHostPort(a.String(), strconv.Itoa(int(e.url.Port)))
 }
 
+// authority is host and port of the URL, as a hint names them: certificates are for names.
+func (e *exam) authority() string {
+	return net.JoinHostPort(e.url.Host, strconv.Itoa(int(e.url.Port)))
+}
+
 // dialTo connects for one phase: the connection ends with it, or with ctx.
 func (e *exam) dialTo(a netip.Addr) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(e.ctx, e.phase)

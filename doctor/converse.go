@@ -213,7 +213,7 @@ func (e *exam) judgeConnect(t *talk, err error) (again bool, s Step) {
 		e.step(judgeTLSHTTP(e.target(e.addr)))
 		return false, s
 	case !e.url.TLS && !e.url.WebSocket && len(t.got) > 0 && recognise(t.got) != kindMQTT:
-		e.step(judgeNotMQTT(recognise(t.got), e.target(e.addr)))
+		e.step(judgeNotMQTT(recognise(t.got), e.target(e.addr), e.authority()))
 		return false, s
 	}
 	var strange *notMQTT
@@ -238,10 +238,10 @@ func (e *exam) explainSilence(five, three Step) Step {
 		}
 	default:
 		if e.speaksTLS() {
-			return judgeNotMQTT(kindTLS, e.target(e.addr))
+			return judgeNotMQTT(kindTLS, e.target(e.addr), e.authority())
 		}
 		if k := e.provoke(e.get()); k != kindMQTT && k != kindOther && k != kindClosed && k != kindSilent {
-			return judgeNotMQTT(k, e.target(e.addr))
+			return judgeNotMQTT(k, e.target(e.addr), e.authority())
 		}
 	}
 	if five.Cause == CauseConnect { // it understood that much

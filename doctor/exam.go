@@ -325,7 +325,7 @@ func (e *exam) noTLS(err error, first []byte) bool {
 			target+" answers a small ClientHello and not a large one, as post-quantum key exchange makes it: something in between drops it",
 			"mend the firewall or proxy in between, or leave X25519MLKEM768 out (programs in Go: GODEBUG=tlsmlkem=0)"))
 	default:
-		e.step(judgeNotTLS(e.identify(first), target, e.url.WebSocket))
+		e.step(judgeNotTLS(e.identify(first), target, e.authority(), e.url.WebSocket))
 	}
 	return false
 }

@@ -134,15 +134,15 @@ func listen(conn net.Conn) kind {
 	}
 }
 
-// judgeNotTLS says what it means that k answers where TLS should.
-func judgeNotTLS(k kind, target string, webSocket bool) Step {
+// judgeNotTLS says what it means that k answers at target where TLS should. name is the target as the URL has it.
+func judgeNotTLS(k kind, target, name string, webSocket bool) Step {
 	switch k {
 	case kindMQTT:
 		return fail(StepTLS, transport.CauseTLSOnPlain, "mqtt", "MQTT without TLS answers at "+target,
-			"use the broker's TLS port (8883), or connect without TLS: mqtt://"+target)
+			"use the broker's TLS port (8883), or connect without TLS: mqtt://"+name)
 	case kindHTTP:
 		if webSocket {
-			return fail(StepTLS, transport.CauseTLSOnPlain, "http", "HTTP without TLS answers at "+target, "use the TLS port (443), or connect without TLS: ws://"+target)
+			return fail(StepTLS, transport.CauseTLSOnPlain, "http", "HTTP without TLS answers at "+target, "use the TLS port (443), or connect without TLS: ws://"+name)
 		}
 		return fail(StepTLS, transport.CauseNotTLS, "http", "HTTP without TLS answers at "+target, "check the port: MQTT with TLS is 8883")
 	case kindClosed:
@@ -155,13 +155,13 @@ func judgeNotTLS(k kind, target string, webSocket bool) Step {
 	return fail(StepTLS, transport.CauseNotTLS, "", fmt.Sprintf("not TLS but %v answers at %s", k, target), "check host and port: MQTT with TLS is 8883")
 }
 
-// judgeNotMQTT says what it means that k answers where MQTT in the clear should.
-func judgeNotMQTT(k kind, target string) Step {
+// judgeNotMQTT says what it means that k answers at target where MQTT in the clear should.
+func judgeNotMQTT(k kind, target, name string) Step {
 	switch k {
 	case kindTLS:
-		return fail(StepConnect, transport.CausePlainMQTT, "", target+" speaks TLS", "connect with mqtts://"+target)
+		return fail(StepConnect, transport.CausePlainMQTT, "", target+" speaks TLS", "connect with mqtts://"+name)
 	case kindHTTP:
-		return fail(StepConnect, transport.CauseMQTTOnWebSocket, "", target+" speaks HTTP: it may be a listener for WebSocket", "connect with ws://"+target+"/mqtt, or to the MQTT port (1883)")
+		return fail(StepConnect, transport.CauseMQTTOnWebSocket, "", target+" speaks HTTP: it may be a listener for WebSocket", "connect with ws://"+name+"/mqtt, or to the MQTT port (1883)")
 	case kindClosed:
 		return fail(StepConnect, CauseHungUp, "connect", target+" hangs up on CONNECT without a word", "look into the broker's log")
 	case kindSilent:
