@@ -12,6 +12,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"syscall"
+	_ "time/tzdata" // for zones in a policy, where the system has no table of them
 
 	"github.com/sealmq/sealmq"
 	"github.com/spf13/cobra"
