@@ -306,7 +306,7 @@ func (h handler) Committed(ops []*store.Op, err error) {
 			if err != nil {
 				s.hold(w, -s.dur.unready(p))
 				if p.Pos >= s.dur.next {
-					s.waited(op.Message.Size())
+					s.waited(p.Pos, op.Message.Size())
 				}
 			}
 			s.mu.Unlock()
@@ -319,6 +319,7 @@ func (h handler) Committed(ops []*store.Op, err error) {
 			if s.conn != nil && (s.dur.ready.n > 0 || !s.dur.caughtUp()) {
 				s.fill(w)
 			}
+			s.unload()
 			s.mu.Unlock()
 		}
 		w.ended(op, err)

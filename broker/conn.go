@@ -362,6 +362,7 @@ func (s *session) left(c *Conn) {
 	defer s.mu.Unlock()
 	if s.leaving == c {
 		s.leaving = nil
+		s.unload()
 	}
 }
 

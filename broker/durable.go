@@ -31,7 +31,8 @@ type durable struct {
 
 	sent     uint64        // the highest position that was sent
 	recorded uint64        // the highest position of which the client has sent PUBREC before the broker started
-	again    uint64        // positions up to it may have been sent before the broker started
+	again    uint64        // positions up to it may have been sent before, by an earlier broker or on an earlier connection
+	back     uint64        // positions up to it that wait were under way before, or are dropped: they do not count as waiting
 	rtt      time.Duration // about how long the client takes to acknowledge
 
 	owed []*subscription // whose retained messages a restart has kept from the queue; under the session's claim
@@ -84,7 +85,7 @@ func (d *durable) done(pos uint64, failed bool) {
 // returns its size.
 func (d *durable) unready(p *store.Placement) (size int64) {
 	for i := range d.ready.n {
-		if it := d.ready.at(i); it.place == p {
+		if it := d.ready.at(i); it.place == p { // which is not stored, and so beyond back
 			size = it.size()
 			d.ready.bytes -= size
 			d.bytes -= size
@@ -195,18 +196,23 @@ func (s *session) dropOldest(w *worker) bool {
 	case q == nil:
 		it := s.queue.pop()
 		s.hold(w, -it.size())
-	case q.ready.n > 0 && q.ready.at(0).recorded, q.ready.n == 0 && q.next <= q.recorded:
-		return false // it is the client's, and waits for PUBREL
+	case q.ready.n > 0 && (q.ready.at(0).recorded || q.ready.at(0).place.Pos <= q.back):
+		return false // it is the client's, and waits for PUBREL; or it may be
 	case q.ready.n > 0:
 		it := s.takeReady(w)
-		s.waited(it.size())
+		s.waited(it.place.Pos, it.size())
 		s.acknowledge(w, it.place)
-	case q.caughtUp():
-		return false
 	default: // it is in the store, and how large it is there; the average comes near
-		pos := q.next
-		q.next++
-		s.waited(q.bytes / int64(max(q.count, 1)))
+		pos := max(q.next, q.back+1)
+		if pos > q.tail || pos <= q.recorded {
+			return false
+		}
+		s.waited(pos, q.bytes/int64(max(q.count, 1)))
+		if pos == q.next {
+			q.next++
+		} else { // those under way before it stay
+			q.back = pos
+		}
 		if i := int(pos - q.base); pos >= q.base && q.pending.at(i).it.place != nil {
 			s.acknowledge(w, q.pending.at(i).it.place)
 		} else {
@@ -217,10 +223,12 @@ func (s *session) dropOldest(w *worker) bool {
 }
 
 // waited notes that a message waits no longer.
-func (s *session) waited(size int64) {
+func (s *session) waited(pos uint64, size int64) {
 	q := s.dur
-	q.count = max(q.count-1, 0)
-	q.bytes = max(q.bytes-size, 0)
+	if pos > q.back {
+		q.count = max(q.count-1, 0)
+		q.bytes = max(q.bytes-size, 0)
+	}
 	if q.caughtUp() && q.ready.n == 0 { // positions that were never used have been counted too
 		q.count, q.bytes = 0, 0
 	}
@@ -266,7 +274,7 @@ func (s *session) sendReady(w *worker, now int64) {
 			return
 		}
 		it := s.takeReady(w)
-		s.waited(it.size())
+		s.waited(pos, it.size())
 		switch {
 		case it.recorded:
 			s.sendRecorded(w, it)
@@ -317,6 +325,29 @@ func (s *session) leave(w *worker) {
 	q.ready = queue{}
 }
 
+// unload forgets what is under way to a client that is away: the next connection has it fetched again. It waits until
+// nothing is pending, where messages that are done with may still be. The caller holds mu.
+func (s *session) unload() {
+	q, f := s.dur, &s.inflight
+	if q == nil || s.dead || s.conn != nil || s.leaving != nil || q.pending.n > 0 || f.len() == 0 {
+		return
+	}
+	next, back, again := q.next, q.back, q.again
+	for i := range f.len() {
+		fl := f.at(i)
+		if fl.state == done {
+			continue
+		}
+		pos := fl.place.Pos
+		next, back = min(next, pos), max(back, pos)
+		if fl.sent {
+			again = max(again, pos)
+		}
+	}
+	q.next, q.back, q.again = next, back, again
+	s.inflight = inflight{}
+}
+
 // fetch reads messages from the store, which may take its time, and puts them into ready.
 func (s *session) fetch(from, below uint64) {
 	b := s.b
@@ -365,18 +396,32 @@ func (s *session) take(w *worker, list []store.Queued, err error, from, below ui
 		q.next = e.Pos + 1
 		if it.share != nil && it.m != nil && s.subs[e.Share] == nil && !(it.dup && it.qos == 2) {
 			rest = append(rest, orphan{it.share, it.m})
-			s.waited(it.size())
+			s.waited(e.Pos, it.size())
 			s.acknowledge(w, it.place)
 			continue
 		}
-		q.bytes = int64(q.total-e.Bytes) + q.ready.bytes + it.size() // exact again
 		s.ready(w, it)
+		if e.Pos > q.back {
+			q.bytes = int64(q.total-e.Bytes) + q.waitingReady() // exact again
+		}
 	}
 	if len(list) == 0 || len(list) < fetchCount && sizeOf(list) < fetchBytes {
 		q.next = max(q.next, below)
 	}
 	s.fill(w)
 	return rest
+}
+
+// waitingReady is the size of what is ready and counts as waiting.
+func (d *durable) waitingReady() int64 {
+	if d.ready.n == 0 || d.ready.at(0).place.Pos > d.back {
+		return d.ready.bytes
+	}
+	n := int64(0)
+	for i := d.ready.n - 1; i >= 0 && d.ready.at(i).place.Pos > d.back; i-- {
+		n += d.ready.at(i).size()
+	}
+	return n
 }
 
 func sizeOf(list []store.Queued) (n int64) {

@@ -8,7 +8,8 @@ import (
 // always hold heldFree bytes, and the sessions of one identity together have one part in heldParts of it for what they
 // hold beyond that. Clients without an identity are many, and share only the whole.
 const (
-	heldFree  = 64 << 10
+	heldBits  = 16
+	heldFree  = 1 << heldBits
 	heldParts = 4
 )
 
@@ -23,14 +24,15 @@ type pot struct {
 func (s *session) hold(w *worker, by int64) {
 	w.queued += by
 	s.held += by
-	if n := s.held / heldFree; n != s.charged {
-		s.charge(n)
+	if s.held>>heldBits != s.charged {
+		s.charge()
 	}
 }
 
-// charge counts n times heldFree bytes for the session's principal. A session stays with the pot that it began with until it
-// holds nothing there.
-func (s *session) charge(n int64) {
+// charge counts what the session holds for its principal. A session stays with the pot that it began with until it holds
+// nothing there.
+func (s *session) charge() {
+	n := s.held >> heldBits
 	if s.pot == nil {
 		s.pot = s.b.uses.join(s.rights.Load().owner)
 	}
@@ -42,10 +44,10 @@ func (s *session) charge(n int64) {
 }
 
 // mayHold reports whether a message of some size may wait in the session. The caller holds mu.
-func (s *session) mayHold(size int64) bool {
-	if s.held+size <= heldFree {
-		return true
-	}
+func (s *session) mayHold(size int64) bool { return s.held+size <= heldFree || s.mayShare() }
+
+// mayShare is mayHold beyond heldFree.
+func (s *session) mayShare() bool {
 	b := s.b
 	r := s.rights.Load()
 	switch {

@@ -30,7 +30,9 @@ func (s *session) orphans(w *worker, leaving func(*group) bool, all bool) []orph
 			case it.share != nil && it.m != nil && leaving(it.share) && !(it.dup && it.qos == 2): // [MQTT-4.8.2-5]
 				rest = append(rest, orphan{it.share, it.m})
 				s.hold(w, -it.size())
-				gone, size = gone+1, size+it.size()
+				if it.place.Pos > s.dur.back {
+					gone, size = gone+1, size+it.size()
+				}
 				s.acknowledge(w, it.place)
 			default:
 				keep.push(it)
