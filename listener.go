@@ -113,8 +113,11 @@ func (s *Server) serve(l *listener, tc transport.Conn) {
 	tc.Run(conn)
 }
 
+// userCanceled is the alert of a client that only looks, as sealmq doctor does.
+const userCanceled = 90
+
 // refused remembers a handshake that failed, and logs it unless its like was logged a moment ago. Port scans and health checks
-// that send nothing are of interest to nobody.
+// that send nothing are of interest to nobody, and neither are those who only look.
 func (s *Server) refused(listener string, err error) {
 	var he *transport.HandshakeError
 	if !errors.As(err, &he) {
@@ -127,7 +130,7 @@ func (s *Server) refused(listener string, err error) {
 		return
 	}
 	what, level := "tls handshake refused", slog.LevelWarn
-	if he.Cause == transport.CauseNothingSent || he.Cause == transport.CauseClosed {
+	if he.Cause == transport.CauseNothingSent || he.Cause == transport.CauseClosed || he.Alert == userCanceled {
 		level = slog.LevelDebug
 	}
 	if he.Upgrade {
