@@ -11,7 +11,7 @@ import (
 )
 
 // Store implements store.Store in memory: what is submitted is applied at once, and told by a goroutine that ends when
-// there is nothing more to tell. It may be loaded again, by another handler, after that of before has made its last call.
+// there is nothing more to tell. It may be loaded again, by another handler, when that of before submits no more.
 type Store struct {
 	h store.Handler
 
@@ -59,6 +59,9 @@ func New() *Store {
 func (s *Store) Load(h store.Handler) (time.Duration, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	for s.busy { // with what the handler of before is still to be told
+		s.idle.Wait()
+	}
 	s.h = h
 	if s.loaded.IsZero() {
 		s.loaded = time.Now()
