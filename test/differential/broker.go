@@ -64,7 +64,6 @@ const openPolicy = `policy everybody {
   allow publish, subscribe $SYS/#
   allow publish, subscribe $/#
   allow publish, subscribe $SHARE/#
-  allow publish $share/#
 }
 `
 
