@@ -39,5 +39,6 @@ func newLinkFor(g *group) (newLink func(*conn) link, stop func()) {
 		return newRawLink, func() {}
 	}
 	p := &poller{g: g}
+	g.yield = p.yield
 	return newEpollLink(p), p.close
 }

@@ -116,15 +116,20 @@ func (l *loop) expire() {
 	if at := l.expireLine(&l.drains, now); next == 0 || 0 < at && at < next {
 		next = at
 	}
-	switch {
-	case next == l.alarm, l.alarm > now && (next == 0 || next > l.alarm):
+	if next == l.alarm || l.alarm > now && (next == 0 || next > l.alarm) {
 		return // early enough, for the price of one look
-	case next == 0:
-		l.file.SetReadDeadline(noDeadline)
-	default:
-		l.file.SetReadDeadline(l.born.Add(next))
 	}
 	l.alarm = next
+	l.setAlarm()
+}
+
+// setAlarm has the loop sleep until alarm at most.
+func (l *loop) setAlarm() {
+	at := noDeadline
+	if l.alarm != 0 {
+		at = l.born.Add(l.alarm)
+	}
+	l.file.SetReadDeadline(at)
 }
 
 // expireLine returns when the time of the first of the rest is over; 0: there

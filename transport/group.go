@@ -19,6 +19,7 @@ type group struct {
 	tickets *tickets // nil: plain, or not made by Listen
 
 	slots   slots       // of handshakes
+	yield   func()      // lets the loops go first; nil: there are none
 	leaving atomic.Bool // no more connections are accepted
 
 	mu    sync.Mutex

@@ -34,6 +34,7 @@ type poller struct {
 	mu     sync.Mutex
 	loops  []*loop // nil: not running
 	next   int
+	looked int // by yield
 	live   int
 	closed bool // stop when live is 0
 }
@@ -174,7 +175,9 @@ func (l *loop) run() {
 	ask := l.ask
 	for round := 1; ; round++ {
 		l.n = 0
-		l.raw.Read(ask) // fails when the alarm goes off
+		if l.raw.Read(ask) != nil {
+			l.setAlarm() // it has gone off, or the loop was roused
+		}
 		l.asleep.Store(false)
 		for i := range l.n {
 			ev := &l.events[i]

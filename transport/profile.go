@@ -118,7 +118,8 @@ func newProfile(certs Certificates, profile Profile, mode ClientCertificates, pr
 		GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 			c, err := certs.GetCertificate(hello)
 			if s, ok := hello.Conn.(*sock); ok && s.tap != nil {
-				s.tap.shown = c // to judge it if the client does not like it
+				s.tap.shown = c      // to judge it if the client does not like it
+				(*conn)(s).giveWay() // the keys are agreed, a signature comes next
 			}
 			return c, err
 		},

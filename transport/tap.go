@@ -67,6 +67,14 @@ func (t *tap) work(c *conn) {
 		c.g.slots.acquire(t.hello.resumes)
 		t.slot = true
 	}
+	c.giveWay()
+}
+
+// giveWay is called between the steps of a handshake that compute.
+func (c *conn) giveWay() {
+	if c.g.yield != nil {
+		c.g.yield()
+	}
 }
 
 // rest gives the slot back.
