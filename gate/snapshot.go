@@ -7,24 +7,31 @@ import (
 	"time"
 )
 
-// MaxSnapshot is the largest snapshot, in bytes.
-const MaxSnapshot = 64 << 10
+// MaxSnapshot is the largest snapshot, in bytes: all manual bans have room, whatever their notes.
+const MaxSnapshot = 1 << 20
+
+// mostAutomatic is how many bytes the automatic ones in it may have: some 600.
+const mostAutomatic = 64 << 10
 
 const snapshotVersion = 1
 
-// Snapshot is the list of bans in force, for Restore after a restart: manual ones first, then those that last longest, as
-// many as MaxSnapshot has room for.
+// Snapshot is the list of bans in force, for Restore after a restart: all manual ones, then those of the others that last
+// longest.
 func (g *Gate) Snapshot() []byte {
 	bans := g.List()
 	b := fmt.Appendf(nil, `{"version":%d,"bans":[`, snapshotVersion)
 	begin := len(b)
+	room := MaxSnapshot
 	for _, manual := range []bool{true, false} {
+		if !manual {
+			room = min(room, len(b)+mostAutomatic)
+		}
 		for i := range bans {
 			if bans[i].Manual != manual {
 				continue
 			}
 			one, err := json.Marshal(&bans[i])
-			if err != nil || len(b)+len(one)+len(",]}") > MaxSnapshot {
+			if err != nil || len(b)+len(one)+len(",]}") > room {
 				continue // a year beyond 9999 is all that cannot be written
 			}
 			if len(b) > begin {
