@@ -17,16 +17,22 @@ import (
 // PolicyFile is where the policy of a data folder is, unless the configuration names another file.
 func PolicyFile(data string) string { return filepath.Join(data, "policy") }
 
+// policyPath is the policy file of a configuration, and whether it is one of Mosquitto.
+func policyPath(cfg Config) (file string, mosquitto bool) {
+	switch {
+	case cfg.ACLFile != "":
+		return cfg.ACLFile, true
+	case cfg.Policy != "":
+		return cfg.Policy, false
+	}
+	return PolicyFile(cfg.Effective().Data), false
+}
+
 // ReadPolicy reads the policy file of a configuration, at most one byte more than policy.MaxSize, and does not look at what
 // it says.
 func ReadPolicy(cfg Config) (*control.PolicyFile, error) {
-	f := &control.PolicyFile{Name: cfg.Policy}
-	switch {
-	case cfg.ACLFile != "":
-		f.Name, f.Mosquitto = cfg.ACLFile, true
-	case f.Name == "":
-		f.Name = PolicyFile(cfg.Effective().Data)
-	}
+	f := &control.PolicyFile{}
+	f.Name, f.Mosquitto = policyPath(cfg)
 	in, err := os.Open(f.Name)
 	if err != nil {
 		return nil, err

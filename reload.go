@@ -74,6 +74,7 @@ func (s *Server) Reload(cfg Config) error {
 	s.authentication.use(ways)
 	s.swapPolicy(rules)
 	s.cfg = cfg
+	s.tell()
 	if err := s.door.configure(cfg.Gate); err != nil { // Validate has seen it
 		return err
 	}

@@ -80,7 +80,8 @@ type Server struct {
 	reload    func() error      // on request of the machine's owner; nil: not possible
 	phrase    pki.Passphrase
 
-	live atomic.Pointer[[]named] // the listeners that are open
+	live  atomic.Pointer[[]named] // the listeners that are open
+	setup atomic.Pointer[control.Setup]
 
 	publisher *http.Server // of revocation lists; nil if not configured
 
@@ -357,6 +358,7 @@ func (s *Server) Listen() error {
 	}
 	s.open = true
 	s.show()
+	s.tell()
 	if fips140.Enabled() {
 		s.log.Info("FIPS 140-3 mode", "module", fips140.Version())
 	}
@@ -379,6 +381,21 @@ func (s *Server) show() {
 	s.live.Store(&live)
 }
 
+// tell has commands know how the server is set up. The caller holds mu.
+func (s *Server) tell() {
+	file, acl := policyPath(s.cfg)
+	if abs, err := filepath.Abs(file); err == nil {
+		file = abs
+	}
+	out := &control.Setup{Policy: file, Mosquitto: acl}
+	for _, l := range s.listeners {
+		out.Listeners = append(out.Listeners, control.Listening{
+			Name: l.cfg.Name, Address: l.Listener.Addr().String(), TLS: !l.cfg.Plain, WebSocket: l.cfg.WebSocket, Enroll: l.cfg.Enroll,
+		})
+	}
+	s.setup.Store(out)
+}
+
 // named is an open listener with its name.
 type named struct {
 	transport.Listener
@@ -392,7 +409,7 @@ func (s *Server) openControl() {
 		return
 	}
 	c, err := control.Serve(control.Options{
-		Data: s.cfg.Data, Broker: s.broker, Store: s.store, Reload: s.reload, Version: Version(), Log: s.log, Fleet: s.controlled(), Policy: s.asked(), Trouble: s.trouble, Failures: s.handshakes, Gate: steward{s.door},
+		Data: s.cfg.Data, Broker: s.broker, Store: s.store, Reload: s.reload, Version: Version(), Log: s.log, Fleet: s.controlled(), Policy: s.asked(), Trouble: s.trouble, Setup: s.setup.Load, Failures: s.handshakes, Gate: steward{s.door},
 		Kick: func(id string) bool {
 			return s.broker.Kick(id, mqtt.AdministrativeAction, "disconnected by the operator")
 		},

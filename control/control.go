@@ -42,6 +42,24 @@ type Health struct {
 	// Trouble are sentences about what needs somebody's attention, though everything still works: a certificate that could
 	// not be renewed, a revocation list that is out of date.
 	Trouble []string `json:"trouble,omitempty"`
+	// Setup is what commands want to know of its configuration.
+	Setup *Setup `json:"setup,omitempty"`
+}
+
+// Setup is the part of a broker's configuration that commands go by. It must not be changed.
+type Setup struct {
+	Policy    string      `json:"policy"`              // the file, as an absolute path
+	Mosquitto bool        `json:"mosquitto,omitempty"` // it is an ACL file of Mosquitto
+	Listeners []Listening `json:"listeners"`
+}
+
+// Listening is an open listener.
+type Listening struct {
+	Name      string `json:"name"`
+	Address   string `json:"address"` // host:port
+	TLS       bool   `json:"tls,omitempty"`
+	WebSocket bool   `json:"websocket,omitempty"`
+	Enroll    bool   `json:"enroll,omitempty"` // for enrolment and renewal alone
 }
 
 // Failures are handshakes that failed since the broker has started.

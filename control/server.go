@@ -47,6 +47,7 @@ type Options struct {
 	Kick   func(clientID string) bool // ends a client's connection, false when it has none; nil: not possible
 
 	Trouble func() []string // for Health; nil: there is none
+	Setup   func() *Setup   // for Health; nil: it is not told
 
 	Failures func(recent int) Failures // of handshakes; nil: not known
 
@@ -195,6 +196,9 @@ func (s *Server) getHealth(*http.Request) (any, error) {
 	}
 	if s.o.Trouble != nil {
 		h.Trouble = s.o.Trouble()
+	}
+	if s.o.Setup != nil {
+		h.Setup = s.o.Setup()
 	}
 	return h, nil
 }

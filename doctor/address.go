@@ -181,7 +181,7 @@ func judgeDial(target string, err error) Step {
 	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
 		return fail(StepTCP, CauseUnreachable, "", "there is no way to "+target, "check this machine's network, VPN and routes")
 	case errors.Is(err, syscall.ECONNRESET):
-		return fail(StepTCP, CauseHungUp, "reset", target+" resets the connection", "look for a firewall or proxy in between that forbids it")
+		return fail(StepTCP, CauseHungUp, "reset", target+" resets the connection", "the broker, or something on the way, keeps this address out; on the broker's machine: sealmq gate list, sealmq gate stats")
 	case errors.Is(err, context.Canceled):
 		return fail(StepTCP, transport.CauseClosed, "", "interrupted", "")
 	}

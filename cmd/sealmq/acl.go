@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -25,8 +26,8 @@ func newAclCmd() *cobra.Command {
   sealmq acl format --write                               the file in its usual form
   sealmq acl starter >new.policy                          the one that a broker begins with
 
-Say who may do what, and why. The policy is the file policy in the data folder,
-unless the configuration or the command names another.`,
+Say who may do what, and why. The policy is that of the running broker; while none
+runs the one that --config names, else the file policy in the data folder.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
@@ -71,9 +72,28 @@ func (f *policyFlags) read(cmd *cobra.Command, args []string) (*control.PolicyFi
 		return nil, err
 	}
 	if len(args) == 0 {
+		if f.config == "" { // what the running broker goes by, wherever that is
+			if file, mosquitto, ok := runningPolicy(f.data); ok {
+				return readPolicy(cmd, file, mosquitto)
+			}
+		}
 		return configuredPolicy(cfg, f.mosquitto)
 	}
 	return readPolicy(cmd, args[0], f.mosquitto)
+}
+
+// runningPolicy is the policy file of the broker that runs on a data folder.
+func runningPolicy(data string) (file string, mosquitto, ok bool) {
+	c, err := control.Dial(data)
+	if err != nil {
+		return "", false, false
+	}
+	defer c.Close()
+	h, err := c.Health(context.Background())
+	if err != nil || h.Setup == nil {
+		return "", false, false
+	}
+	return h.Setup.Policy, h.Setup.Mosquitto, true
 }
 
 // configuredPolicy reads the policy file of a configuration.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -103,16 +104,22 @@ func (f *bundleFlags) chosen() []format {
 type addressFlags struct {
 	host string
 	port int
+
+	enroll  bool // it is for enrolment
+	nowhere bool // set by check: a broker runs and has no listener for that
 }
 
 func (a *addressFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&a.host, "host", "", "`NAME` of the broker for the device (default: a name asked for at init, or this machine's address)")
-	cmd.Flags().IntVar(&a.port, "port", 8883, "`PORT` of the broker for the device")
+	cmd.Flags().IntVar(&a.port, "port", 0, "`PORT` of the broker for the device (default: that of the running broker, else 8883)")
 }
 
 func (a *addressFlags) check(data string) error {
-	if a.port < 1 || a.port > 65535 {
+	if a.port < 0 || a.port > 65535 {
 		return usagef("--port %d is not between 1 and 65535", a.port)
+	}
+	if a.port == 0 {
+		a.findPort(data)
 	}
 	if a.host == "" {
 		a.host = bestHost(certifiedHosts(data), pki.LocalHosts())
@@ -122,6 +129,28 @@ func (a *addressFlags) check(data string) error {
 		return withExit(exitUsage, err)
 	}
 	return nil
+}
+
+// findPort takes the port of the first listener of a running broker that is meant for devices.
+func (a *addressFlags) findPort(data string) {
+	a.port = 8883
+	c, err := control.Dial(data)
+	if err != nil {
+		return
+	}
+	defer c.Close()
+	h, err := c.Health(context.Background())
+	if err != nil || h.Setup == nil {
+		return
+	}
+	for _, l := range h.Setup.Listeners {
+		_, port, err := net.SplitHostPort(l.Address)
+		if err == nil && l.TLS && !l.WebSocket && l.Enroll == a.enroll {
+			a.port, _ = strconv.Atoi(port)
+			return
+		}
+	}
+	a.nowhere = true
 }
 
 // URL is the broker's address, mqtts://host:port.
@@ -244,7 +273,7 @@ func (s snippet) has(name string) bool {
 	return slices.ContainsFunc(s.formats, func(f format) bool { return f.name == name })
 }
 
-func (s snippet) address() addressFlags { return addressFlags{s.Host, s.Port} }
+func (s snippet) address() addressFlags { return addressFlags{host: s.Host, port: s.Port} }
 
 // URL is the broker's address, mqtts://host:port.
 func (s snippet) URL() string { return s.address().URL().String() }

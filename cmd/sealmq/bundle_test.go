@@ -222,7 +222,7 @@ func TestTakeBack(t *testing.T) {
 	defer c.Close()
 	ctx := t.Context()
 	dir := filepath.Join(t.TempDir(), "pump-17")
-	i := &issuance{client: c, flags: &bundleFlags{address: addressFlags{"localhost", 8883}}, formats: formats()[:defaultFormats]}
+	i := &issuance{client: c, flags: &bundleFlags{address: addressFlags{host: "localhost", port: 8883}}, formats: formats()[:defaultFormats]}
 	inTheWay := func(got *control.Certificate, err error) (*control.Certificate, error) {
 		if werr := os.WriteFile(filepath.Join(dir, "paho_device.py"), nil, 0o600); werr != nil {
 			t.Fatal(werr)

@@ -117,6 +117,7 @@ func (o *claimFlags) check(cmd *cobra.Command) error {
 	case o.qr && o.asJSON:
 		return usagef("--qr and --json do not go together")
 	}
+	o.address.enroll = o.certificate == ""
 	return o.address.check(o.fleet.data)
 }
 
@@ -152,6 +153,9 @@ func (o *claimFlags) create(cmd *cobra.Command) error {
 		fmt.Fprintf(w, "token    %s\n", made.Token)
 		describeClaim(w, &made.Claim)
 		fmt.Fprintf(w, "link     %s\n\nThe token is shown only here.\n", link)
+		if o.address.nowhere {
+			fmt.Fprintln(cmd.ErrOrStderr(), "sealmq: warning: no listener of the running broker is for enrolment, so that the token opens nothing; one needs: enroll = true")
+		}
 		if o.qr {
 			return writeTokenQR(cmd, made.ID, link)
 		}

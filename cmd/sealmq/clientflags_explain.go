@@ -57,6 +57,9 @@ func (l *link) explain(err error) error {
 	case errors.Is(err, client.ErrConnectionLost), errors.Is(err, client.ErrTimeout):
 		return withExit(exitLost, err)
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+		if errors.Is(err, syscall.ECONNRESET) && !l.made {
+			return withExit(exitLost, err, keptOut)
+		}
 		if !l.o.secure {
 			return withExit(exitLost, err, "is the port one for TLS? then use mqtts:// or --cafile")
 		}
@@ -220,9 +223,14 @@ func dates(file string, now time.Time) string {
 	return ""
 }
 
+// keptOut is the advice when a connection is reset before it begins.
+const keptOut = "the broker, or something on the way, keeps this address out; on the broker's machine: sealmq gate list, sealmq gate stats"
+
 func (l *link) handshakeHints(text string) []string {
 	switch {
-	case strings.Contains(text, "first record does not look like a TLS handshake"), strings.HasSuffix(text, "EOF"), strings.Contains(text, "reset by peer"):
+	case strings.Contains(text, "reset by peer"):
+		return []string{keptOut}
+	case strings.Contains(text, "first record does not look like a TLS handshake"), strings.HasSuffix(text, "EOF"):
 		return []string{"the port seems to be one without TLS; to connect in the clear: --no-tls, or mqtt:// in the URL"}
 	case strings.Contains(text, "certificate required"), strings.Contains(text, "handshake failure") && l.files.cert == "":
 		return []string{"the broker wants a client certificate: --cert FILE --key FILE"}

@@ -18,7 +18,7 @@ import (
 
 // newOwnerCmds are the commands for whoever owns the machine that a broker runs on.
 func newOwnerCmds() []*cobra.Command {
-	return []*cobra.Command{newStatusCmd(), newBackupCmd(), newRestoreCmd(), newExportCmd()}
+	return []*cobra.Command{newStatusCmd(), newReloadCmd(), newBackupCmd(), newRestoreCmd(), newExportCmd()}
 }
 
 func newStatusCmd() *cobra.Command {
