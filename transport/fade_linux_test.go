@@ -34,7 +34,9 @@ func TestFadeTogether(t *testing.T) {
 	if time.Since(start) < lingerDrain/2 && (during > before || left != n) {
 		t.Errorf("%d goroutines before, %d while %d of %d connections linger", before, during, left, n)
 	}
+	stop := yieldOften(s) // must not take the loop's alarm away
 	s.stop()
+	stop()
 	if d := time.Since(start); d < lingerDrain {
 		t.Errorf("lingered for %v only", d)
 	}

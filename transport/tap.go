@@ -82,6 +82,7 @@ func (t *tap) rest(c *conn) {
 	if t.slot {
 		t.slot = false
 		c.g.slots.release()
+		c.giveWay()
 	}
 }
 
