@@ -303,7 +303,12 @@ func TestRenewals(t *testing.T) {
 	took := time.Duration(0)
 	for next := time.Now(); renewals > 0; renewals-- {
 		began := time.Now()
-		if err := m.Renew(t.Context(), name); err != nil {
+		err := m.Renew(t.Context(), name)
+		for end := time.Now().Add(time.Minute); err != nil && strings.Contains(err.Error(), "could not find an order") && time.Now().Before(end); {
+			time.Sleep(10 * time.Millisecond) // the CA is not done with the certificate of before
+			err = m.Renew(t.Context(), name)
+		}
+		if err != nil {
 			t.Fatal(err)
 		}
 		took = max(took, time.Since(began))
