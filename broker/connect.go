@@ -140,11 +140,14 @@ func (c *Conn) open(r io.Reader) error {
 // anonymous is the Method of principals without an identity.
 const anonymous = "anonymous"
 
-// read fills partial until it begins with a whole packet.
+// read fills partial until it begins with a whole packet, or with the header of one that is no CONNECT where one must be.
 func (c *Conn) read(r io.Reader) (mqtt.Header, error) {
 	size := 0 // of the packet, 0 while its header is incomplete
 	for {
 		if h, err := mqtt.ParseHeader(c.partial); err == nil {
+			if h.Type != mqtt.CONNECT && c.authMethod == "" {
+				return h, nil // whatever follows, it is refused
+			}
 			size = h.Size + h.Length
 			if int64(size) > c.lim.MaxConnectSize {
 				c.peekVersion(h)
