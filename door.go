@@ -151,7 +151,7 @@ func causeOf(err error) string {
 	case errors.As(err, &he):
 		return string(he.Cause)
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return string(transport.CauseTimeout)
+		return gate.CauseTimeout
 	case !errors.As(err, &refused):
 		return ""
 	}

@@ -3,10 +3,13 @@ package sealmq
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"math/big"
 	"net/netip"
 	"os"
 	"strings"
@@ -14,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sealmq/sealmq/auth"
 	"github.com/sealmq/sealmq/gate"
 	"github.com/sealmq/sealmq/mqtt"
 	"github.com/sealmq/sealmq/store"
@@ -242,7 +246,7 @@ func TestCausesOfRefusedConnects(t *testing.T) {
 		gate.CauseProtocol:      {&mqtt.Error{Code: mqtt.MalformedPacket}, &mqtt.Error{Code: mqtt.ProtocolError}},
 		gate.CauseRefused:       {&mqtt.Error{Code: mqtt.NotAuthorized}, &mqtt.Error{Code: mqtt.PacketTooLarge}, &mqtt.Error{Code: mqtt.Banned}},
 		"":                      {&mqtt.Error{Code: mqtt.ServerBusy}, &mqtt.Error{Code: mqtt.ServerUnavailable}, errors.New("gone"), io.EOF},
-		"timeout":               {fmt.Errorf("read CONNECT: %w", os.ErrDeadlineExceeded)},
+		gate.CauseTimeout:       {fmt.Errorf("read CONNECT: %w", os.ErrDeadlineExceeded)},
 		"client_certificate_ca": {fmt.Errorf("no: %w", &transport.HandshakeError{Cause: transport.CauseClientUnknownCA})},
 	} {
 		for _, err := range errs {
@@ -250,6 +254,34 @@ func TestCausesOfRefusedConnects(t *testing.T) {
 				t.Errorf("%v: %q, want %q", err, got, want)
 			}
 		}
+	}
+}
+
+// A CONNECT that is refused is kept with all that is known of its client; what ends without a CONNECT is not.
+func TestRefusedConnectsAreKept(t *testing.T) {
+	p := &auth.Peer{Listener: "tls", Addr: "192.0.2.1:4711", SNI: "broker.lan", ALPN: "mqtt", TLSVersion: tls.VersionTLS13, Cert: &x509.Certificate{SerialNumber: big.NewInt(26)}}
+	for want, err := range map[transport.Cause]error{
+		transport.CauseCredentials:    &mqtt.Error{Code: mqtt.BadUserNameOrPassword, Text: "wrong"},
+		transport.CauseConnectRefused: &mqtt.Error{Code: mqtt.ServerBusy, Text: "wrong"},
+		transport.CauseNoConnect:      fmt.Errorf("wrong: %w", os.ErrDeadlineExceeded),
+	} {
+		e := refusal(p, err)
+		if e == nil || e.Cause != want {
+			t.Errorf("%v becomes %v", err, e)
+			continue
+		}
+		f := e.Record(time.Unix(0, 0))
+		if f.Code == "" || f.Peer != p.Addr || f.Listener != "tls" || f.ServerName != "broker.lan" || fmt.Sprint(f.Versions, f.ALPN) != "[TLS 1.3] [mqtt]" ||
+			f.Certificate == nil || f.Certificate.Serial != "1a" || !strings.Contains(f.Error, "wrong") {
+			t.Errorf("%v becomes %+v", err, f)
+		}
+	}
+	he := &transport.HandshakeError{Cause: transport.CauseTLSOnPlain}
+	if e := refusal(p, fmt.Errorf("read CONNECT: %w", he)); e != he {
+		t.Errorf("a handshake becomes %v", e)
+	}
+	if e := refusal(p, io.EOF); e != nil {
+		t.Errorf("who just leaves becomes %v", e)
 	}
 }
 

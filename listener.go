@@ -11,6 +11,8 @@ import (
 	"github.com/sealmq/sealmq/auth"
 	"github.com/sealmq/sealmq/broker"
 	"github.com/sealmq/sealmq/certs"
+	"github.com/sealmq/sealmq/gate"
+	"github.com/sealmq/sealmq/mqtt"
 	"github.com/sealmq/sealmq/transport"
 )
 
@@ -104,9 +106,8 @@ func (s *Server) serve(l *listener, tc transport.Conn) {
 	}
 	if err := conn.Open(tc); err != nil { // refused, logged and closed by the broker
 		s.door.failed(peer.Addr, err)
-		var he *transport.HandshakeError
-		if errors.As(err, &he) {
-			s.failures.Note(he)
+		if e := refusal(&peer, err); e != nil {
+			s.failures.Keep(e)
 		}
 		return
 	}
@@ -141,6 +142,34 @@ func (s *Server) refused(listener string, err error) {
 		attrs = append(attrs, "not_logged_before", omitted)
 	}
 	s.log.Log(s.stop, level, what, attrs...)
+}
+
+// refusal is the end of a connection before its CONNECT was accepted, as it is kept; nil if there is nothing to tell.
+func refusal(p *auth.Peer, err error) *transport.HandshakeError {
+	var e *transport.HandshakeError
+	if errors.As(err, &e) {
+		return e
+	}
+	e = &transport.HandshakeError{
+		Cause: transport.CauseConnectRefused, Via: transport.ViaCheck, Listener: p.Listener, Addr: p.Addr,
+		ServerName: p.SNI, Certificate: p.Cert, Alert: -1, Err: err,
+	}
+	var refused *mqtt.Error
+	switch cause := causeOf(err); {
+	case cause == gate.CauseTimeout:
+		e.Cause, e.Via = transport.CauseNoConnect, transport.ViaSilence
+	case !errors.As(err, &refused):
+		return nil
+	case cause != "":
+		e.Cause = transport.Cause(cause)
+	}
+	if p.TLSVersion != 0 {
+		e.Versions = []uint16{p.TLSVersion}
+	}
+	if p.ALPN != "" {
+		e.ALPN = []string{p.ALPN}
+	}
+	return e
 }
 
 func (l *listener) peer(p transport.Peer, t *terms) auth.Peer {

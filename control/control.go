@@ -62,7 +62,7 @@ type Listening struct {
 	Enroll    bool   `json:"enroll,omitempty"` // for enrolment and renewal alone
 }
 
-// Failures are handshakes that failed since the broker has started.
+// Failures are handshakes that failed, and CONNECTs that were refused, since the broker has started.
 type Failures struct {
 	Counts map[string]uint64 `json:"counts"` // by cause
 	// Recent are the last ones, the newest first, as transport.Failure has them.

@@ -3,11 +3,12 @@ package gate
 // Causes of failures that are not those of a handshake. Failed takes these, and the words by which package transport and the
 // judges of certificates name theirs.
 const (
-	CauseCredentials = "credentials" // a wrong password, or no such user
-	CauseClientID    = "client_id"   // a client identifier that belongs to another identity
-	CauseProtocol    = "protocol"    // bytes that are not MQTT, a packet before CONNECT
-	CauseProxy       = "proxy"       // no header, or a broken one, of the PROXY protocol
-	CauseRefused     = "refused"     // a CONNECT that was refused for another reason
+	CauseCredentials = "credentials"     // a wrong password, or no such user
+	CauseClientID    = "client_id"       // a client identifier that belongs to another identity
+	CauseProtocol    = "protocol"        // bytes that are not MQTT, a packet before CONNECT
+	CauseTimeout     = "connect_timeout" // no CONNECT in time
+	CauseProxy       = "proxy"           // no header, or a broken one, of the PROXY protocol
+	CauseRefused     = "refused"         // a CONNECT that was refused for another reason
 )
 
 // weight is how much of a failure something is.
@@ -42,6 +43,7 @@ var causes = [...]struct {
 	{"websocket_request", suspect},
 
 	{CauseRefused, mistake},
+	{CauseTimeout, mistake},
 	{"timeout", mistake},
 	{"client_certificate_absent", mistake},
 	{"client_certificate_superseded", mistake},

@@ -72,6 +72,13 @@ const (
 	CauseCRLMissing       Cause = "client_crl_missing"
 	CauseClientRefused    Cause = "client_certificate_refused"
 
+	// Of a CONNECT that was refused, or never came. Named by who reads it, not by this package.
+	CauseCredentials    Cause = "credentials"     // wrong user name or password
+	CauseClientID       Cause = "client_id"       // a client identifier that it may not use
+	CauseProtocol       Cause = "protocol"        // not MQTT, or not CONNECT
+	CauseConnectRefused Cause = "refused"         // for another reason
+	CauseNoConnect      Cause = "connect_timeout" // the deadline passed
+
 	// Of the upgrade to WebSocket.
 	CauseMQTTOnWebSocket Cause = "mqtt_on_websocket"     // MQTT came without WebSocket
 	CauseNotHTTP         Cause = "websocket_not_http"    // something else came

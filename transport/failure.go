@@ -34,9 +34,9 @@ type HandshakeError struct {
 	Listener    string            // Config.Name
 	Addr        string            // peer, host:port
 	ServerName  string            // asked for by the client, empty if it did not say
-	Versions    []uint16          // TLS versions offered
-	Groups      []uint16          // groups offered for the key exchange
-	ALPN        []string          // protocols offered
+	Versions    []uint16          // TLS versions offered; once the handshake is over, the one agreed to
+	Groups      []uint16          // groups offered for the key exchange; the same
+	ALPN        []string          // protocols offered; the same
 	Ciphers     []uint16          // TLS 1.2 and 1.3 suites offered
 	MaxFragment int               // max_fragment_length announced, in bytes; 0: none
 	RecordLimit int               // record_size_limit announced, in bytes; 0: none

@@ -68,6 +68,29 @@ func (fs *Failures) Note(e *HandshakeError) (f Failure, omitted int, log bool) {
 	f = e.Record(now)
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
+	cause := fs.keep(f)
+	who := talker{listener: f.Listener, net: prefixOf(e.Addr), cause: cause}
+	if f.Certificate != nil {
+		who.certificate = f.Certificate.SHA256
+	}
+	if !fs.speak(who, now) {
+		fs.omitted++
+		return f, 0, false
+	}
+	omitted, fs.omitted = fs.omitted, 0
+	return f, omitted, true
+}
+
+// Keep takes a failure that somebody else logs.
+func (fs *Failures) Keep(e *HandshakeError) {
+	f := e.Record(fs.now())
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	fs.keep(f)
+}
+
+// keep remembers and counts a failure, and returns the cause that it counts as. mu is held.
+func (fs *Failures) keep(f Failure) Cause {
 	if len(fs.ring) < failuresKept {
 		fs.ring = append(fs.ring, f)
 	} else {
@@ -79,16 +102,7 @@ func (fs *Failures) Note(e *HandshakeError) (f Failure, omitted int, log bool) {
 		cause = CauseOther
 	}
 	fs.counts[cause]++
-	who := talker{listener: f.Listener, net: prefixOf(e.Addr), cause: cause}
-	if f.Certificate != nil {
-		who.certificate = f.Certificate.SHA256
-	}
-	if !fs.speak(who, now) {
-		fs.omitted++
-		return f, 0, false
-	}
-	omitted, fs.omitted = fs.omitted, 0
-	return f, omitted, true
+	return cause
 }
 
 // speak decides whether to log. mu is held.

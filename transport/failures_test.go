@@ -198,3 +198,19 @@ func BenchmarkNote(b *testing.B) {
 		fs.Note(e)
 	}
 }
+
+// What somebody else logs is kept and counted, and takes no line from the others.
+func TestFailuresKeep(t *testing.T) {
+	now := time.Unix(1000, 0)
+	fs := NewFailures(func() time.Time { return now })
+	e := &HandshakeError{Cause: CauseCredentials, Listener: "l", Addr: "192.0.2.1:1", Alert: -1}
+	for range 2 * maxPerSecond {
+		fs.Keep(e)
+	}
+	if n := fs.Counts()[CauseCredentials]; n != 2*maxPerSecond || len(fs.Recent(failuresKept)) != 2*maxPerSecond {
+		t.Errorf("%d counted, %d kept", n, len(fs.Recent(failuresKept)))
+	}
+	if _, omitted, log := fs.Note(e); !log || omitted != 0 {
+		t.Errorf("the first line after them: logged %v, %d omitted", log, omitted)
+	}
+}

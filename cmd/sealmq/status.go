@@ -33,7 +33,7 @@ func newStatusCmd() *cobra.Command {
 		Long: `  sealmq status                            of the broker on ./sealmq-data
   sealmq status --data /var/lib/sealmq     of another
   sealmq status --json                     everything, for programs
-  sealmq status --failures 20              with the last 20 handshakes that failed, and what to do
+  sealmq status --failures 20              with the last 20 connections that failed, and what to do
 
 Say how the broker is that runs on a data folder, with its counters since it
 started. It is asked through the socket control.sock in that folder, which only
@@ -83,7 +83,7 @@ Exit codes: 0 it is well, 1 it is degraded and says why, 3 none runs there.`,
 	}
 	dataFlag(cmd, &data)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print everything as JSON")
-	cmd.Flags().IntVar(&failures, "failures", 0, "also tell of the last `NUMBER` handshakes that failed")
+	cmd.Flags().IntVar(&failures, "failures", 0, "also tell of the last `NUMBER` connections that failed")
 	return cmd
 }
 
@@ -93,7 +93,7 @@ func writeFailures(w io.Writer, failed control.Failures) error {
 		fmt.Fprintln(w)
 	}
 	for _, cause := range slices.Sorted(maps.Keys(failed.Counts)) {
-		fmt.Fprintf(w, "%14d handshakes failed: %s\n", failed.Counts[cause], cause)
+		fmt.Fprintf(w, "%14d connections failed: %s\n", failed.Counts[cause], cause)
 	}
 	for _, one := range failed.Recent {
 		var f transport.Failure
@@ -101,9 +101,9 @@ func writeFailures(w io.Writer, failed control.Failures) error {
 			return err
 		}
 		fmt.Fprintf(w, "\n%s  %s at %s: %s %s\n", f.Time.Local().Format(time.DateTime), f.Peer, f.Listener, f.Code, f.Cause)
-		for _, line := range []string{f.What, f.Fix} {
+		for _, line := range []string{f.What, f.Error, f.Fix} {
 			if line != "" {
-				fmt.Fprintf(w, "  %s\n", line)
+				fmt.Fprintf(w, "  %s\n", printable(line))
 			}
 		}
 	}

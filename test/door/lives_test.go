@@ -104,6 +104,13 @@ func TestEveryDeathIsCounted(t *testing.T) {
 			t.Errorf("no failure is counted as %s", cause)
 		}
 	}
+	// A CONNECT that was refused is told of as a handshake is.
+	told := h.sealmq(t, "status", "--failures", "1000")
+	for _, line := range []string{"at plain: E-TLS-061 protocol", "at open: E-TLS-060 client_id", "at open: E-TLS-016 tls_version"} {
+		if !strings.Contains(told, line) {
+			t.Errorf("status does not say %q", line)
+		}
+	}
 	// Those whose clients are connected are counted while they are, and no longer when their listener has gone.
 	nc, err := b.dial("127.66.3.1", "plain")
 	if err != nil {
