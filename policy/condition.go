@@ -91,7 +91,7 @@ func (c *conditions) open(t time.Time) bool {
 func (c *conditions) on(day int) bool { return c.days == 0 || c.days&(1<<day) != 0 }
 
 // conditionKeys says which conditions there are.
-const conditionKeys = "qos, retain, size, rate, listener, transport, tls, address, time, days, zone"
+var conditionKeys = [...]string{"qos", "retain", "size", "rate", "listener", "transport", "tls", "address", "time", "days", "zone"}
 
 // compileConditions reads the conditions of a rule, or tells which is wrong, and what to write.
 func compileConditions(r *Rule) (c conditions, bad int, text, advice string) {
@@ -157,7 +157,7 @@ func (c *conditions) add(cond *Cond, r *Rule, seen map[string]bool) (text, advic
 		}
 		return text, advice
 	default:
-		return "no condition " + quote(key), "there are " + conditionKeys
+		return "no condition " + quote(key), meant(key, "there are "+strings.Join(conditionKeys[:], ", "), conditionKeys[:]...)
 	}
 	return "", ""
 }

@@ -204,7 +204,7 @@ func plain(s string, filter bool) bool {
 	}
 	l := newLexer(s)
 	if filter {
-		return l.filter().text == s && l.off == len(s) && balanced(s)
+		return l.filter().text == s && l.off == len(s) && balanced(s) && !strings.HasSuffix(s, ",") // which looks like a list's
 	}
 	return s[0] != '#' && l.word() == s && l.off == len(s)
 }

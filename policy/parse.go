@@ -31,6 +31,8 @@ type parser struct {
 	*lexer
 	file  *File
 	errs  Errors
+	wrong int      // the line of the last mistake
+	half  []string // groups whose declaration has a mistake
 	rules int
 }
 
@@ -51,24 +53,6 @@ func (p *parser) acceptable(text []byte) bool {
 	return true
 }
 
-// fail notes a mistake and goes to the next line, from where reading goes on.
-func (p *parser) fail(at Pos, advice, format string, args ...any) {
-	p.errs.add(p.file.Name, at, advice, format, args...)
-	p.skipLine()
-}
-
-// unexpected notes a token that cannot stand where it stands.
-func (p *parser) unexpected(t token, wanted, advice string) {
-	switch {
-	case t.kind == tokEnd:
-		p.fail(t.pos, advice, "the file ends where %s is expected", wanted)
-	case t.kind == tokBad && t.text != "!":
-		p.fail(t.pos, `end it with "; \" stands for a quotation mark inside`, "a string that does not end on its line")
-	default:
-		p.fail(t.pos, advice, "%s where %s is expected", quote(t.text), wanted)
-	}
-}
-
 // sign reads a sign, or notes that it is missing.
 func (p *parser) sign(want, advice string) bool {
 	t := p.next()
@@ -84,6 +68,7 @@ var top = [...]string{"group", "bind", "policy", "tell", "assert"}
 
 // decl reads one declaration and reports whether there may be more.
 func (p *parser) decl() bool {
+	start := p.mark()
 	t := p.next()
 	d := &Decl{Pos: t.pos, Lead: p.comments()}
 	ok := true
@@ -110,10 +95,11 @@ func (p *parser) decl() bool {
 		p.fail(t.pos, "have it read as one: acl_file in place of policy, --mosquitto with a command", "a line of an ACL file of Mosquitto")
 		return false
 	default:
-		p.unexpected(t, "group, bind, policy, tell or assert", "begin with one of these words")
-		return true
+		p.unexpected(t, "group, bind, policy, tell or assert", meant(t.text, "begin with one of these words", top[:]...))
+		ok = false
 	}
 	if !ok {
+		p.afterDecl(start, t.pos.Line)
 		return true
 	}
 	for _, c := range p.comments() { // from inside
@@ -164,6 +150,7 @@ func (p *parser) group() (*Group, bool) {
 	}
 	e, ok := p.expr(0)
 	if !ok || !p.sign("}", advice) {
+		p.half = append(p.half, name)
 		return nil, false
 	}
 	return &Group{name, e}, true
@@ -236,6 +223,14 @@ func (p *parser) comparison(depth int) (*Expr, bool) {
 		p.unexpected(t, "a comparison", `write for instance cert.ou = "sensors"; there are `+attributeNames)
 		return nil, false
 	}
+	if !p.compared() {
+		advice := `write for instance cert.ou = "sensors"; there are ` + attributeNames
+		if t.text == "has" {
+			advice = "name the attribute each time: groups has a and groups has b"
+		}
+		p.unexpected(t, "a comparison", meant(t.text, advice))
+		return nil, false
+	}
 	c, ok := p.cond(t)
 	if !ok {
 		return nil, false
@@ -247,15 +242,23 @@ func (p *parser) comparison(depth int) (*Expr, bool) {
 	return e, true
 }
 
+// compared reports whether an operator follows.
+func (p *parser) compared() bool {
+	before := p.mark()
+	op := p.next()
+	*p.lexer = before
+	return op.kind == tokWord && op.text == "has" || op.kind == tokSign && strings.ContainsAny(op.text, "=<>")
+}
+
 // cond reads what follows the key of a comparison or condition.
 func (p *parser) cond(key token) (c Cond, ok bool) {
+	operator := p.compared()
 	op := p.next()
-	if op.text == "has" && op.kind == tokWord || op.kind == tokSign && strings.ContainsAny(op.text, "=<>") {
-		c = Cond{Key: key.text, Op: op.text}
-	} else {
+	if !operator {
 		p.unexpected(op, "=, !=, <=, >= or has", "write for instance "+key.text+" = …")
 		return c, false
 	}
+	c = Cond{Key: key.text, Op: op.text}
 	t := p.next()
 	if t.kind != tokSign || t.text != "[" {
 		if t.kind != tokWord && t.kind != tokString {
@@ -389,16 +392,21 @@ func (p *parser) block() (*Block, bool) {
 			b.End = p.comments()
 			return b, true
 		case t.kind == tokWord && (t.text == "allow" || t.text == "deny"):
-			if r, ok := p.rule(t); ok {
-				r.groups = b.Groups
-				b.Rules = append(b.Rules, r)
+			r, ok := p.rule(t)
+			if !ok {
+				p.afterRule(before, t.pos.Line)
+				continue
 			}
+			r.groups = b.Groups
+			b.Rules = append(b.Rules, r)
 		case t.kind == tokEnd, t.kind == tokWord && slices.Contains(top[:], t.text):
 			*p.lexer = before
 			p.errs.add(p.file.Name, t.pos, "end the policy with }", "a policy without its }")
 			return b, true
+		case t.kind == tokWord && len(b.Rules) > 0:
+			p.neither(t)
 		default:
-			p.unexpected(t, "allow, deny or }", advice)
+			p.unexpected(t, "allow, deny or }", meant(t.text, advice, "allow", "deny"))
 		}
 	}
 }
@@ -448,7 +456,7 @@ func (p *parser) action() (auth.Action, bool) {
 	t := p.next()
 	i := slices.Index(actionNames[1:], t.text)
 	if t.kind != tokWord || i < 0 {
-		p.unexpected(t, "publish, subscribe or receive", "write for instance allow publish dt/${device}/#")
+		p.unexpected(t, "publish, subscribe or receive", meant(t.text, "write for instance allow publish dt/${device}/#", actionNames[1:]...))
 		return 0, false
 	}
 	return auth.Action(i + 1), true
@@ -462,6 +470,8 @@ func (p *parser) topic() (token, bool) {
 		p.fail(t.pos, "write it on the same line", "a topic is expected")
 	case t.kind == tokBad:
 		p.unexpected(t, "", "")
+	case t.kind == tokWord && strings.HasSuffix(t.text, ","):
+		p.fail(t.pos, "write a rule for each, or a topic that ends with a comma in quotation marks", "a rule has one topic, without a comma behind it: %s", quote(t.text))
 	case t.kind == tokWord && !balanced(t.text):
 		p.fail(t.pos, "put a space before the brace, or the topic into quotation marks", "a brace inside a topic: %s", quote(t.text))
 	default:
@@ -478,6 +488,14 @@ func (p *parser) conds(all *[]Cond) (places []Pos, ok bool) {
 		if t.kind != tokWord || t.text == "allow" || t.text == "deny" || slices.Contains(top[:], t.text) {
 			*p.lexer = before
 			return places, true
+		}
+		if !slices.Contains(conditionKeys[:], t.text) && !p.compared() {
+			if t.pos.Line > before.last { // no part of this statement
+				*p.lexer = before
+				return places, true
+			}
+			p.neither(t)
+			return nil, false
 		}
 		c, ok := p.cond(t)
 		if !ok {
@@ -506,7 +524,7 @@ func (p *parser) resolve() {
 			names = d.Policy.Groups
 		}
 		for _, g := range names {
-			if g != everybody && groups[g] == nil {
+			if g != everybody && groups[g] == nil && !slices.Contains(p.half, g) {
 				p.errs.add(p.file.Name, d.Pos, fmt.Sprintf(`declare it: group %s { device = "…" }; everybody is all clients`, g), "no group %s", g)
 			}
 		}
