@@ -176,7 +176,7 @@ func TestLint(t *testing.T) {
 		{"group g { kind = operator or user != x }\npolicy g { allow publish a/${device} }", ""},
 		{"group g { user = x }\npolicy everybody { allow publish a }", ":1: no policy is for group g"},
 	} {
-		found := compile(t, c.text).Lint()
+		found := slices.DeleteFunc(compile(t, c.text).Lint(), renewal)
 		switch {
 		case c.want == "" && len(found) > 0:
 			t.Errorf("%s\nfound %v", c.text, found)
@@ -190,6 +190,53 @@ func TestLint(t *testing.T) {
 	}
 	if !slices.Equal(all, []string{"acl:2:", "acl:3:"}) {
 		t.Error(all)
+	}
+}
+
+// renewal tells a finding about devices that cannot renew their certificates.
+func renewal(f Finding) bool {
+	return strings.HasPrefix(f.Text, "no rule lets devices publish $pki/renew/request")
+}
+
+func TestLintRenewal(t *testing.T) {
+	for _, c := range []struct {
+		text string
+		line int // of the finding; 0: none
+	}{
+		{"group g { kind = device }\npolicy everybody { allow publish b }\npolicy g { allow publish a }", 3},
+		{"group g { kind = operator }\npolicy everybody { allow publish ${device} }\npolicy g { allow publish $pki/renew/# }", 2},
+		{"policy everybody { allow publish ${device}\ndeny publish $pki/renew/# }", 1},
+		{"policy everybody { allow publish ${device}\nallow publish $pki/renew/+ }", 0},
+		{"group g { kind = device and cert.ou = x }\npolicy g { allow publish ${device}\nallow publish $pki/# }", 0},
+		{"group g { user = x }\npolicy g { allow publish a }", 0},
+		{Starter(), 0},
+	} {
+		line := 0
+		for _, f := range compile(t, c.text).Lint() {
+			if renewal(f) {
+				line = f.Pos.Line
+			}
+		}
+		if line != c.line {
+			t.Errorf("%s\nfound in line %d", c.text, line)
+		}
+	}
+	if f := compileACL(t, "pattern write d/%u/#").Lint(); len(f) > 0 {
+		t.Errorf("of an ACL file: %v", f)
+	}
+}
+
+func TestLintBroad(t *testing.T) {
+	for text, broad := range map[string]bool{
+		"policy everybody { allow subscribe # }":                true,
+		"policy everybody { allow publish a\nallow publish a }": false,
+	} {
+		if f := compile(t, text).Lint(); len(f) != 1 || f[0].Broad != broad {
+			t.Errorf("%s: %+v", text, f)
+		}
+	}
+	if f := compileACL(t, "pattern read b").Lint(); len(f) != 1 || !f[0].Broad {
+		t.Errorf("a pattern for everybody: %+v", f)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/sealmq/sealmq/auth"
+	"github.com/sealmq/sealmq/topic"
 )
 
 // Finding is what looks wrong in a policy that says what it says.
@@ -15,6 +16,7 @@ type Finding struct {
 	Pos    Pos
 	Text   string
 	Advice string
+	Broad  bool // a rule allows everybody too much; else something has not the effect that was meant
 }
 
 // String is FILE:LINE: TEXT; ADVICE.
@@ -22,8 +24,9 @@ func (f Finding) String() string {
 	return fmt.Sprintf("%s:%d: %s; %s", f.File, f.Pos.Line, f.Text, f.Advice)
 }
 
-// Lint finds rules that have no effect, that allow everybody everything, that speak of topics of the broker's own, and
-// placeholders that have no value for those whom the rule is for. The order is that of the file.
+// Lint finds rules that have no effect, that allow everybody everything, that speak of topics of the broker's own,
+// placeholders that have no value for those whom the rule is for, and devices that cannot renew their certificates. The
+// order is that of the file.
 func (p *Policy) Lint() []Finding {
 	l := &linter{p: p, covers: map[coverKey]*cover{}}
 	for _, r := range p.rules {
@@ -41,6 +44,7 @@ func (p *Policy) Lint() []Finding {
 		l.own(r)
 		l.placeholders(r)
 	}
+	l.renewal()
 	l.groups()
 	if len(p.rules) == 0 {
 		l.add(Pos{1, 1}, "there is no rule, so that nobody may do anything", "write policy everybody { allow … }, or begin with the starter policy")
@@ -56,7 +60,11 @@ type linter struct {
 }
 
 func (l *linter) add(at Pos, text, advice string) {
-	l.found = append(l.found, Finding{l.p.file.Name, at, text, advice})
+	l.found = append(l.found, Finding{File: l.p.file.Name, Pos: at, Text: text, Advice: advice})
+}
+
+func (l *linter) broad(at Pos, text, advice string) {
+	l.found = append(l.found, Finding{File: l.p.file.Name, Pos: at, Text: text, Advice: advice, Broad: true})
 }
 
 type coverKey struct {
@@ -199,8 +207,36 @@ func wider(o, r *Rule, a auth.Action) bool {
 
 func (l *linter) everybody(r *Rule) {
 	if r.Allow && !r.weak && slices.Contains(r.groups, everybody) && (r.Filter == "#" || r.Filter == "+/#") {
-		l.add(r.Pos, fmt.Sprintf("%s is for all clients, anonymous ones too", quote(r.Text())), "name a group, or the topics that are meant")
+		l.broad(r.Pos, fmt.Sprintf("%s is for all clients, anonymous ones too", quote(r.Text())), "name a group, or the topics that are meant")
 	}
+}
+
+// renewal finds that no rule lets devices ask for their next certificate. Whether a denial is in the way is not asked.
+func (l *linter) renewal() {
+	const request = "$pki/renew/request"
+	var first *Rule
+	for _, r := range l.p.rules {
+		if !r.Allow || l.p.file.mosquitto {
+			continue
+		}
+		if r.concerns(auth.Publish) && topic.Match(r.Filter, request) && !l.all(r, "user") {
+			return
+		}
+		if first == nil && (uses(r.levels)&(1<<varDevice) != 0 || l.all(r, "device")) {
+			first = r
+		}
+	}
+	if first != nil {
+		l.add(first.Pos, "no rule lets devices publish "+request+": their certificates cannot be renewed over MQTT",
+			"write allow publish, subscribe $pki/renew/#")
+	}
+}
+
+// all reports whether only identities with a value of the attribute are in the groups of a rule.
+func (l *linter) all(r *Rule, attr string) bool {
+	return !slices.ContainsFunc(r.groups, func(name string) bool {
+		return name == everybody || !demands(l.p.byName[name].expr, attr)
+	})
 }
 
 // own finds rules about what the broker alone publishes.
@@ -225,7 +261,7 @@ func (l *linter) placeholders(r *Rule) {
 	if l.p.file.mosquitto {
 		switch {
 		case r.weak && set == 0:
-			l.add(r.Pos, fmt.Sprintf("%s is for every client, since it has neither %%u nor %%c", quote(r.Text())), "write topic, below the user who is meant")
+			l.broad(r.Pos, fmt.Sprintf("%s is for every client, since it has neither %%u nor %%c", quote(r.Text())), "write topic, below the user who is meant")
 		case set&(1<<varClient) != 0:
 			l.add(r.Pos, fmt.Sprintf("%s: a client identifier is what a client says it is", quote(r.Text())), "write %u")
 		}
@@ -235,14 +271,7 @@ func (l *linter) placeholders(r *Rule) {
 		l.add(r.Pos, fmt.Sprintf("%s: without a bind line ${client_id} has a value for devices alone", quote(r.Text())), "write bind client_id = ${user}-*, or ${device} in place of it")
 	}
 	for v, excluded := range map[variable]string{varDevice: "user", varUser: "device"} {
-		if set&(1<<v) == 0 || slices.Contains(r.groups, everybody) {
-			continue
-		}
-		never := true
-		for _, name := range r.groups {
-			never = never && demands(l.p.byName[name].expr, excluded)
-		}
-		if never {
+		if set&(1<<v) != 0 && l.all(r, excluded) {
 			l.add(r.Pos, fmt.Sprintf("%s matches nothing: ${%s} has no value for a %s", quote(r.Text()), variableNames[v], excluded), "write ${"+excluded+"}")
 		}
 	}

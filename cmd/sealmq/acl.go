@@ -207,7 +207,7 @@ func newAclLintCmd() *cobra.Command {
 
 Find what looks wrong in a policy that has no mistakes: rules without effect, # for
 everybody, publishing to $SYS and $pki, placeholders without value, groups without
-policy.
+policy, devices that cannot renew their certificates.
 
 Exit codes: 0 nothing does, 1 something does, or the file has mistakes, 3 it cannot
 be read.`,
