@@ -93,6 +93,9 @@ func (s *Server) report(context.Context) (json.RawMessage, error) {
 			Names: c.Names, Listeners: c.Listeners, Source: c.Source, NotBefore: c.NotBefore, NotAfter: c.NotAfter, Trouble: c.Trouble,
 		})
 	}
+	for _, f := range s.permissions.live.Policy().Lint() {
+		b.Policy = append(b.Policy, audit.PolicyFinding{File: f.File, Line: f.Pos.Line, Text: f.Text, Fix: f.Advice, Broad: f.Broad})
+	}
 	_ = b.Log.Level.UnmarshalText([]byte(cfg.Log.Level)) // checked by Validate
 	snap.Broker = b
 	return json.Marshal(audit.Examine(snap))

@@ -47,7 +47,17 @@ type Broker struct {
 
 	Listeners          []Listener
 	ServerCertificates []ServerCertificate
+	Policy             []PolicyFinding
 	Log                Log
+}
+
+// PolicyFinding is what looks wrong in the policy in force.
+type PolicyFinding struct {
+	File  string
+	Line  int
+	Text  string
+	Fix   string
+	Broad bool // it allows everybody too much; else something has not the effect that was meant
 }
 
 // CA is a certificate authority.
@@ -142,7 +152,7 @@ type Finding struct {
 // Check is the name of a check.
 type Check string
 
-// The checks. Those of policies are skipped as long as there are none.
+// The checks.
 const (
 	CAExpiring       Check = "ca_certificate_expiring"
 	CAKeyQuality     Check = "ca_certificate_key_quality"
@@ -177,10 +187,7 @@ func Examine(s Snapshot) *Report {
 	j := &judge{
 		Snapshot: s,
 		report:   &Report{At: s.Now, Findings: []Finding{}, Forecast: newForecast(s.Now)},
-		skipped: map[Check]string{
-			PolicyPermissive: "no policy is in force yet",
-			PolicyMistaken:   "no policy is in force yet",
-		},
+		skipped:  map[Check]string{},
 	}
 	j.authorities()
 	j.lists()
@@ -188,7 +195,7 @@ func Examine(s Snapshot) *Report {
 	if s.Broker != nil {
 		j.broker()
 	} else {
-		for _, c := range []Check{ClientIDs, DeviceKeyQuality, LoggingDisabled, ListenerOpen, ServerExpiring} {
+		for _, c := range []Check{ClientIDs, DeviceKeyQuality, PolicyPermissive, PolicyMistaken, LoggingDisabled, ListenerOpen, ServerExpiring} {
 			j.skipped[c] = "no broker runs"
 		}
 	}

@@ -34,6 +34,7 @@ func (j *judge) broker() {
 		}
 		j.find(f)
 	}
+	j.policy(b)
 	if b.Log.Off {
 		j.find(Finding{Check: LoggingDisabled, Severity: Medium, Text: "nothing is logged", Fix: `level = "info" under [log]`})
 	} else if b.Log.Level > slog.LevelWarn {
@@ -73,6 +74,18 @@ func (j *judge) broker() {
 			Text: "the certificate is weak: " + k.Weak,
 			Fix:  "sealmq device renew " + k.Device,
 		})
+	}
+}
+
+func (j *judge) policy(b *Broker) {
+	for _, p := range b.Policy {
+		f := Finding{
+			Check: PolicyMistaken, Severity: Low, Text: fmt.Sprintf("%s:%d: %s", p.File, p.Line, p.Text), Fix: p.Fix,
+		}
+		if p.Broad {
+			f.Check, f.Severity = PolicyPermissive, High
+		}
+		j.find(f)
 	}
 }
 
