@@ -23,7 +23,8 @@ type link struct {
 	files   tlsFiles
 	target  string // for messages
 	backoff client.Backoff
-	made    bool // a connection has stood before
+	made    bool   // a connection has stood before
+	id      string // the client identifier of the last connection
 }
 
 // errTimedOut is the cause of a context that -W has ended.
@@ -158,7 +159,7 @@ func (l *link) connect(ctx context.Context) (*client.Client, error) {
 			if l.made {
 				l.o.note("connected to %s again", l.target)
 			}
-			l.made = true
+			l.made, l.id = true, s.ClientID
 			return c, nil
 		}
 		if ctx.Err() != nil {

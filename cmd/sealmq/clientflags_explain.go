@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/sealmq/sealmq/client"
+	"github.com/sealmq/sealmq/control"
 	"github.com/sealmq/sealmq/mqtt"
 	"github.com/sealmq/sealmq/pki"
 )
@@ -114,6 +115,45 @@ func (l *link) explainServer(e *client.ServerError) error {
 	}
 	return withExit(code, errors.New(text), hints...)
 }
+
+// refused gives the broker's no to one request its exit code, and says how to learn the reason if it is the policy's.
+func (l *link) refused(code int, err error) error {
+	if !errors.Is(err, mqtt.NotAuthorized) {
+		return withExit(code, err)
+	}
+	who := l.id
+	switch {
+	case l.o.given("username") && l.o.username != "":
+		who = l.o.username
+	case l.files.cert != "":
+		if pair, err := loadPair(l.files); err == nil && pair.Leaf != nil && pair.Leaf.Subject.CommonName != "" {
+			who = pair.Leaf.Subject.CommonName
+		}
+	}
+	if l.here() {
+		return withExit(code, err, withData(self(), l.o.data, "acl", "why", printable(who)))
+	}
+	return withExit(code, err, "the broker's operator can ask: "+commandLine("sealmq", "acl", "why", printable(who)))
+}
+
+// here tells whether the broker is the one that runs on this machine's data folder, as far as can be told.
+func (l *link) here() bool {
+	if ip := net.ParseIP(l.o.host); !l.files.operator && l.o.unix == "" && l.o.host != "localhost" && !ip.IsLoopback() {
+		return false
+	}
+	c, err := control.Dial(l.o.data)
+	if err != nil {
+		return false
+	}
+	c.Close()
+	return true
+}
+
+// told is an error that has been shown.
+type told struct{ err error }
+
+func (told) Error() string   { return "" }
+func (t told) Unwrap() error { return t.err }
 
 // printable keeps a stranger's text from steering the terminal.
 func printable(s string) string {

@@ -194,7 +194,7 @@ func (o *pubOptions) published(l *link, err error) error {
 	if errors.As(err, &server) || !errors.As(err, &code) {
 		return l.explain(err)
 	}
-	return withExit(exitPublish, err)
+	return l.refused(exitPublish, err)
 }
 
 // report prints the answer to a message, with --json.

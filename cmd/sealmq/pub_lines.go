@@ -55,7 +55,10 @@ func (o *pubOptions) sendLines(ctx context.Context, l *link, m *client.Message) 
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.refused
+	if s.refused == nil {
+		return nil
+	}
+	return l.refused(exitPublish, s.refused)
 }
 
 func (s *lineSender) run(ctx context.Context, m *client.Message) error {
@@ -123,7 +126,7 @@ func (s *lineSender) settle(m *client.Message, code mqtt.ReasonCode, err error) 
 	if err == nil {
 		s.o.report(m, code)
 		if code.IsError() && s.refused == nil {
-			s.refused = withExit(exitPublish, fmt.Errorf("publish %q: refused by the broker: %w", m.Topic, code))
+			s.refused = fmt.Errorf("publish %q: refused by the broker: %w", m.Topic, code)
 		}
 	}
 	<-s.slots

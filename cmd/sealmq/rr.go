@@ -147,7 +147,7 @@ func (o *rrOptions) failed(ctx context.Context, l *link, c *client.Client, code 
 	case ctx.Err() != nil:
 		return l.explain(context.Cause(ctx))
 	case c.Err() == nil && errors.As(err, &refusal):
-		return withExit(code, err)
+		return l.refused(code, err)
 	}
 	return l.explain(err)
 }

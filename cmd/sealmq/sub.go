@@ -198,7 +198,7 @@ func (o *subOptions) loop(ctx context.Context, l *link, subs []client.Subscripti
 		if err != nil {
 			return o.ended(l, err)
 		}
-		err = o.ask(timed, c, subs)
+		err = o.ask(timed, l, c, subs)
 		if err == nil && o.exitAfterSub {
 			return o.leave(l, c, nil)
 		}
@@ -227,7 +227,7 @@ func (o *subOptions) loop(ctx context.Context, l *link, subs []client.Subscripti
 }
 
 // ask subscribes and unsubscribes, in this order.
-func (o *subOptions) ask(ctx context.Context, c *client.Client, subs []client.Subscription) error {
+func (o *subOptions) ask(ctx context.Context, l *link, c *client.Client, subs []client.Subscription) error {
 	p := &o.props
 	if len(subs) > 0 {
 		codes, err := c.SubscribeWith(ctx, client.SubscribeOptions{ID: p.subscriptionID, User: p.subscribe}, subs...)
@@ -242,9 +242,9 @@ func (o *subOptions) ask(ctx context.Context, c *client.Client, subs []client.Su
 		// Some may be had though others are not: as long as one is, go on.
 		if err != nil && (refused == 0 || refused == len(subs)) {
 			if refused > 0 {
-				err = errors.New("") // told above
+				err = told{err}
 			}
-			return withExit(exitSubscribe, err)
+			return l.refused(exitSubscribe, err)
 		}
 	}
 	if len(o.unsubscribe) > 0 {
