@@ -135,6 +135,14 @@ type Measured interface {
 	MayPublish(topic string, qos uint8, retain bool, size int) (ok, limited bool)
 }
 
+// Hearer is a Policy that knows when deliveries need no question of their own.
+type Hearer interface {
+	Policy
+	// Hears reports that whatever comes by a subscription that is allowed may be received. It is asked when a client
+	// connects, and when its policy may have changed.
+	Hears() bool
+}
+
 // Explainer is a Policy that says why it has denied something, in words that the client may be told.
 type Explainer interface {
 	Policy

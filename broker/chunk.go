@@ -63,7 +63,7 @@ func (s *session) pushEncoded(w *worker) (done, taken bool) {
 	if int64(size) > c.maxSend || s.outBytes+int64(size) > c.lim.MaxOutbound || !s.mayHold(int64(size)) {
 		return false, false
 	}
-	if r := s.rights.Load(); !r.may(auth.Receive, w.name, p.qos, p.retain) {
+	if r := s.rights.Load(); !r.hears.Load() && !r.may(auth.Receive, w.name, p.qos, p.retain) {
 		s.undelivered(w, r, w.name, p.qos, p.retain, len(p.payload))
 		return true, false
 	}

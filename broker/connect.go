@@ -314,6 +314,7 @@ func (c *Conn) accept(p *mqtt.Connect, principal *auth.Principal, id string, dat
 	if !s.fresh {
 		b.withdrawn(s, s.withdraw(w, r, s.lost(r)))
 	}
+	r.settle()
 	ack.SessionPresent = !s.fresh
 	s.fresh = false
 	s.epoch++

@@ -167,8 +167,10 @@ const withdrawChunk = 256
 
 // withdrawLost withdraws the subscriptions that the session's policy does not allow any more.
 func (s *session) withdrawLost() {
-	lost := s.lost(s.rights.Load())
+	r := s.rights.Load()
+	lost := s.lost(r)
 	if len(lost) == 0 {
+		r.settle()
 		return
 	}
 	w := s.b.worker()
@@ -184,9 +186,11 @@ func (s *session) withdrawLost() {
 			w.submit() // before what the connection submits later
 		})
 		if !alone {
-			break
+			s.b.withdrawn(s, gone)
+			return
 		}
 	}
+	r.settle()
 	s.b.withdrawn(s, gone)
 }
 

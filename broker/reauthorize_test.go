@@ -348,3 +348,51 @@ func BenchmarkReauthorize(bm *testing.B) {
 		})
 	}
 }
+
+// hearing is a policy that allows one filter, and all that comes by it.
+type hearing string
+
+func (h hearing) May(a auth.Action, name string, _ uint8, _ bool) bool {
+	switch a {
+	case auth.Subscribe:
+		return topic.Contains(string(h), name)
+	case auth.Receive:
+		return topic.Match(string(h), name)
+	}
+	return true
+}
+
+func (hearing) Hears() bool { return true }
+
+// Deliveries of who hears all are not asked about; a change of the policy ends that until what it does not allow is withdrawn.
+func TestHearer(t *testing.T) {
+	var allowed atomic.Value
+	allowed.Store(hearing("#"))
+	st := memory.New()
+	b, err := New(Config{SysInterval: -1}, Options{Store: st, Auth: auth.Anonymous{},
+		Authorize: func(string, *auth.Peer, *auth.Principal) (auth.Policy, error) { return allowed.Load().(hearing), nil }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Shutdown(t.Context())
+	b.Reauthorize()
+	c := b.NewConn(&sink{}, auth.Peer{Anonymous: true}, Limits{})
+	in := once((&mqtt.Connect{Version: mqtt.V5, ClientID: []byte("x"), CleanStart: true}).Append(nil, mqtt.V5))
+	if err := c.Open(&in); err != nil {
+		t.Fatal(err)
+	}
+	subscribe(t, c, "a/#", 0)
+	subscribe(t, c, "b/#", 0)
+	if !c.sess.rights.Load().hears.Load() {
+		t.Error("deliveries are asked about")
+	}
+	allowed.Store(hearing("a/#"))
+	b.Reauthorize()
+	if r := c.sess.rights.Load(); !r.hears.Load() || len(c.sess.subs) != 1 {
+		t.Errorf("after the change it hears: %v, with %d subscriptions", r.hears.Load(), len(c.sess.subs))
+	}
+	r := restoredRights(&auth.Principal{Policy: hearing("#")})
+	if r.settle(); r.hears.Load() {
+		t.Error("a session from the store hears before its client is back")
+	}
+}

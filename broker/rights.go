@@ -4,6 +4,7 @@ import (
 	"errors"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unsafe"
 
@@ -19,6 +20,7 @@ type rights struct {
 	policy   auth.Policy   // that is asked; nil allows everything
 	measured auth.Measured // the same, if it looks at sizes
 	dormant  bool          // what was subscribed stays, though it may not be allowed
+	hears    atomic.Bool   // what its subscriptions bring may be received, see settle
 	restored bool          // of a session from the store: only some of the identity is known until its client is back
 	owner    uint64        // for whom the session is counted, see ownerOf
 	told     *told         // nil if nothing can be denied
@@ -31,6 +33,13 @@ func newRights(p *auth.Principal) *rights {
 		r.told = new(told)
 	}
 	return r
+}
+
+// settle is called when the session has no subscription that r does not allow: then deliveries may need no question.
+func (r *rights) settle() {
+	if h, ok := r.policy.(auth.Hearer); ok && !r.dormant {
+		r.hears.Store(h.Hears())
+	}
 }
 
 // restoredRights are those of a session from the store.

@@ -85,7 +85,7 @@ func (s *session) push(w *worker, m *store.Message, d delivery) bool {
 		}
 		return false
 	}
-	if r := s.rights.Load(); !r.mayReceive(m) {
+	if r := s.rights.Load(); !r.hears.Load() && !r.mayReceive(m) {
 		if d.share != nil { // another member may
 			w.passed = true
 		} else {

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/sealmq/sealmq/auth"
+	"github.com/sealmq/sealmq/topic"
 	"pgregory.net/rapid"
 )
 
@@ -326,4 +327,29 @@ func TestFix(t *testing.T) {
 			}
 		}
 	})
+}
+
+// Who hears is told to may receive all that comes by a subscription that is allowed.
+func TestHears(t *testing.T) {
+	heard := 0
+	rapid.Check(t, func(t *rapid.T) {
+		p := mustCompile(t, drawPolicy.Draw(t, "policy"))
+		perms := p.For(drawIdentity.Draw(t, "identity"))
+		r := drawRequest.Draw(t, "request")
+		r.Action = auth.Receive
+		if strings.ContainsAny(r.Topic, "+#") || !perms.Hears() {
+			return
+		}
+		filter := drawFilter(rapid.SampledFrom([]string{"a", "b", "$x", "+", "+"}), 3).Draw(t, "filter")
+		if !topic.Match(filter, r.Topic) || !perms.May(auth.Subscribe, filter, uint8(rapid.IntRange(0, 2).Draw(t, "granted")), false) {
+			return
+		}
+		heard++
+		if !perms.May(auth.Receive, r.Topic, r.QoS, r.Retain) {
+			t.Fatalf("%q may not be received by %q", r.Topic, filter)
+		}
+	})
+	if heard == 0 {
+		t.Error("nothing was tried")
+	}
 }

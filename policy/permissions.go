@@ -41,6 +41,7 @@ type Permissions struct {
 var (
 	_ auth.Measured  = (*Permissions)(nil)
 	_ auth.Explainer = (*Permissions)(nil)
+	_ auth.Hearer    = (*Permissions)(nil)
 )
 
 // May implements auth.Policy: Check without a size, so that a rule that allows up to a size does not allow. It does not keep
@@ -91,6 +92,20 @@ func (p *Permissions) Unusable() []string {
 		}
 	}
 	return out
+}
+
+// Hears implements auth.Hearer.
+func (p *Permissions) Hears() bool {
+	s := p.current()
+	return !s.policy.file.mosquitto && !slices.ContainsFunc(s.groups, func(g *group) bool { return g.picks })
+}
+
+// picks reports whether because of the rule somebody who may subscribe to a filter may not receive all that comes by it.
+func (r *Rule) picks() bool {
+	if !r.Allow {
+		return r.concerns(auth.Receive)
+	}
+	return slices.Contains(r.Actions, auth.Subscribe) && (r.when.timed() || r.hears && (r.when.qos != 0 || r.when.retain != 0))
 }
 
 // Explain tells why, as Policy.Explain does.

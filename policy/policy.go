@@ -36,6 +36,7 @@ type group struct {
 	uses  uint8 // a bit for each placeholder in its rules
 	expr  *Expr // nil: of everybody
 	tells bool  // its members may know why something is denied
+	picks bool  // some rule keeps from its members what a subscription brings that they may have
 	rules []*Rule
 	tries [len(actionNames)]*node // nil: no rule
 }
@@ -126,6 +127,7 @@ func (p *Policy) declare(d *Group) {
 // depends on the QoS of the subscription says nothing of what comes through others.
 func (g *group) insert(r *Rule) {
 	g.rules, g.uses = append(g.rules, r), g.uses|uses(r.levels)
+	g.picks = g.picks || r.picks()
 	for _, a := range r.Actions {
 		g.add(a, r)
 		if a == auth.Subscribe && (r.Allow || r.when.qos == 0) && !slices.Contains(r.Actions, auth.Receive) {
