@@ -54,6 +54,8 @@ func (p *Policy) Explain(id Identity, r Request) Explanation {
 	e.Allowed, e.Rule = d.Allowed, d.Rule
 	asked := r.Action.String() + " " + quote(r.Topic)
 	switch {
+	case d.Allowed && d.Rule == p.file.granted:
+		e.Reason = fmt.Sprintf("an ACL file lets everybody %s, and decides what is delivered", asked)
 	case d.Allowed:
 		e.Reason = fmt.Sprintf("%s allows to %s", d.Rule, asked)
 	case d.Rule != nil:
@@ -138,8 +140,12 @@ func (s *subject) nearest(e *Explanation, r *Request) {
 			e.Fix += ", or put the client into the group"
 		}
 	case member:
-		e.Reason = fmt.Sprintf("no rule allows to %s; the nearest is %s, which is %s here", asked, n, quote(s.values.expand(n.levels, 0)))
-		if why := s.why(n.levels); why != "" {
+		e.Reason = fmt.Sprintf("no rule allows to %s; the nearest is %s", asked, n)
+		why := s.why(n.levels)
+		if why == "" || !s.policy.file.mosquitto {
+			e.Reason += fmt.Sprintf(", which is %s here", quote(s.values.expand(n.levels, 0)))
+		}
+		if why != "" {
 			e.Reason += ", where " + why
 		}
 	case almost:
@@ -177,7 +183,11 @@ func (s *subject) why(levels []level) string {
 	v := &s.values
 	set := uses(levels)
 	for i := range variables {
-		switch name := "${" + variableNames[i] + "}"; {
+		name := "${" + variableNames[i] + "}"
+		if s.policy.file.mosquitto {
+			name = map[variable]string{varName: "%u", varClient: "%c"}[variable(i)]
+		}
+		switch {
 		case set&(1<<i) == 0:
 		case v.bad[i]:
 			return name + " is a name with / + # or other signs that cannot stand in a level"

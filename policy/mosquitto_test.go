@@ -84,7 +84,7 @@ func TestMosquitto(t *testing.T) {
 		t.Error(e)
 	}
 	nobody := Identity{Name: "carol", Method: "password"}
-	if e := p.Explain(nobody, Request{Action: auth.Publish, Topic: "dev/c1/data"}); !strings.Contains(e.Reason, "where ${client_id} has no value for this client") {
+	if e := p.Explain(nobody, Request{Action: auth.Publish, Topic: "dev/c1/data"}); !strings.Contains(e.Reason, "where %c has no value for this client") {
 		t.Error(e)
 	}
 	if string(Format(p.File())) != acl {
@@ -107,5 +107,25 @@ acl:7:17: the topic has a # that is not alone in the last level`
 	}
 	if strings.Join(got, "\n") != want {
 		t.Error(err)
+	}
+}
+
+// What is said of an ACL file is said in its own words.
+func TestMosquittoExplain(t *testing.T) {
+	p := compileACL(t, "user alice\ntopic read x/#\npattern write own/%c\npattern read mine/%u/#\n")
+	for _, c := range []struct {
+		id   Identity
+		asks string
+		want string
+	}{
+		{user("alice"), "subscribe x/y", `ALLOW: an ACL file lets everybody subscribe "x/y", and decides what is delivered`},
+		{user("alice"), "receive x/y", `ALLOW: acl:2: topic read x/# allows to receive "x/y"`},
+		{Identity{Name: "alice"}, "publish own/c", `DENY: no rule allows to publish "own/c"; the nearest is acl:3: pattern write own/%c, where %c has no value for this client; to allow it: "topic write own/c" below "user alice"`},
+		{user("alice"), "receive mine/al", `DENY: no rule allows to receive "mine/al"; the nearest is acl:4: pattern read mine/%u/#, which is "mine/alice/#" here; to allow it: "topic read mine/al" below "user alice"`},
+		{Identity{}, "receive mine/x", `DENY: no rule allows to receive "mine/x"; the nearest is acl:4: pattern read mine/%u/#, where %u has no value for this client; to allow it: "topic read mine/x" before the first user line`},
+	} {
+		if got := p.Explain(c.id, ask(t, c.asks)).String(); got != c.want {
+			t.Errorf("%s\n got %s\nwant %s", c.asks, got, c.want)
+		}
 	}
 }
