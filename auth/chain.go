@@ -278,7 +278,11 @@ func (a *attempt) decided(p *Principal, err error) error {
 }
 
 func (a *attempt) attrs(more ...any) []any {
-	return append([]any{"by", a.link.Name, "user", clip(a.user), "peer", a.peer, "listener", a.listener}, more...)
+	all := []any{"user", clip(a.user), "peer", a.peer, "listener", a.listener}
+	if a.link.Name != "" { // else none has decided
+		all = append([]any{"by", a.link.Name}, all...)
+	}
+	return append(all, more...)
 }
 
 // clip bounds a text from the network for the log.

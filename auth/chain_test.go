@@ -372,3 +372,15 @@ func TestListeners(t *testing.T) {
 		t.Errorf("another listener: %s", got)
 	}
 }
+
+// What no link has decided has no name of one in the log.
+func TestChainLogsNobody(t *testing.T) {
+	var log bytes.Buffer
+	ch := NewChain([]Link{{"certificate", ByCertificate{}}}, nil, slog.New(slog.NewTextHandler(&log, nil)))
+	if _, err := ch.Authenticate(t.Context(), &Credentials{Peer: Peer{Secure: true}, Username: "eve", HasUsername: true}); err == nil {
+		t.Fatal("somebody unknown got in")
+	}
+	if text := log.String(); !strings.Contains(text, `msg="authentication refused" user=eve`) || strings.Contains(text, "by=") {
+		t.Error(text)
+	}
+}
