@@ -37,7 +37,7 @@ type format struct {
 	about string
 }
 
-// formats are all values of --for; the first four are written when none is asked for.
+// formats are all values of --for; when none is asked for the first ones are written.
 func formats() []format {
 	return []format{
 		{"mosquitto", []pki.File{{Name: "mosquitto.txt"}}, "lines to paste, a bridge"},
@@ -50,7 +50,10 @@ func formats() []format {
 	}
 }
 
-const defaultFormats = 4
+const (
+	defaultFormats  = 4
+	operatorFormats = 2 // the first ones, of an operator
+)
 
 // bundleFlags say what a new identity is written as.
 type bundleFlags struct {
@@ -59,11 +62,12 @@ type bundleFlags struct {
 	formats      []string
 	passwordFile string
 	legacy       bool
+	operator     bool // who sees everything, and is no microcontroller
 }
 
 func (f *bundleFlags) add(cmd *cobra.Command, out string) {
 	cmd.Flags().StringVar(&f.out, "out", "", out)
-	cmd.Flags().StringArrayVar(&f.formats, "for", nil, "`KIND` of program to write for, may be repeated: "+formatNames()+" (default: the first four)")
+	cmd.Flags().StringArrayVar(&f.formats, "for", nil, "`KIND` of program to write for, may be repeated: "+formatNames()+" (default: the first "+strconv.Itoa(f.written())+")")
 	cmd.Flags().StringVar(&f.passwordFile, "password-file", "", "`FILE` with the password of the .p12 file (default: one is made and printed)")
 	cmd.Flags().BoolVar(&f.legacy, "legacy", false, "write the .p12 file with old ciphers, for macOS, iOS, old Windows and Java")
 	f.address.add(cmd)
@@ -92,10 +96,18 @@ func (f *bundleFlags) check(data string) error {
 	return f.address.check(data)
 }
 
+// written is how many formats are written when none is asked for.
+func (f *bundleFlags) written() int {
+	if f.operator {
+		return operatorFormats
+	}
+	return defaultFormats
+}
+
 func (f *bundleFlags) chosen() []format {
 	all := formats()
 	if len(f.formats) == 0 {
-		return all[:defaultFormats]
+		return all[:f.written()]
 	}
 	return slices.DeleteFunc(all, func(g format) bool { return !slices.Contains(f.formats, g.name) })
 }
@@ -211,6 +223,22 @@ type snippet struct {
 	formats  []format
 	password string // of the .p12 file
 	legacy   bool
+	Operator bool
+}
+
+// Filter is for all that the owner may see, and Hello a topic in it.
+func (s snippet) Filter() string {
+	if s.Operator {
+		return "#"
+	}
+	return s.ID + "/#"
+}
+
+func (s snippet) Hello() string {
+	if s.Operator {
+		return "hello"
+	}
+	return s.ID + "/hello"
 }
 
 // names are those of all files of a bundle.

@@ -174,10 +174,8 @@ revocation list is signed anew. After purge, the id can be given to another devi
 Reasons: ` + strings.Join(reasonNames(), ", ") + `.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			q := control.RevokeRequest{Serial: strings.ToLower(strings.ReplaceAll(serial, ":", "")), Reason: reason}
-			if reason != "" {
-				if _, err := pki.ParseReason(reason); err != nil {
-					return withExit(exitUsage, err, "one of "+strings.Join(reasonNames(), ", "))
-				}
+			if err := checkReason(reason); err != nil {
+				return err
 			}
 			if serial != "" {
 				if none := (selectFlags{yes: s.yes}); len(args) > 0 || s != none {
@@ -241,6 +239,17 @@ func reasonNames() []string {
 		names = append(names, r.String())
 	}
 	return names
+}
+
+// checkReason finds a mistake in --reason, which may be left out.
+func checkReason(reason string) error {
+	if reason == "" {
+		return nil
+	}
+	if _, err := pki.ParseReason(reason); err != nil {
+		return withExit(exitUsage, fmt.Errorf("--reason: there is no reason %q", reason), "one of "+strings.Join(reasonNames(), ", "))
+	}
+	return nil
 }
 
 func isHex(s string) bool {

@@ -161,7 +161,8 @@ func (i *issuance) issue(ctx context.Context, id, dir string, order func(csr str
 		t.cancel()
 		return nil, err
 	}
-	s := snippet{ID: id, Host: i.flags.address.host, Port: i.flags.address.port, formats: i.formats, password: i.password, legacy: i.flags.legacy}
+	s := snippet{ID: id, Host: i.flags.address.host, Port: i.flags.address.port, formats: i.formats, password: i.password, legacy: i.flags.legacy,
+		Operator: i.flags.operator}
 	s.Bundle, err = newBundle(got, key)
 	if err == nil {
 		var files []pki.File
@@ -213,8 +214,8 @@ func (b *issued) report(cmd *cobra.Command, i *issuance) error {
 	}
 	e := endpoint{host: b.Host, port: b.Port, ca: b.target.in("ca.pem"), cert: b.target.in("cert.pem"), key: b.target.in("key.pem")}
 	fmt.Fprintf(w, "\nTry it:\n  %s\n  %s\n",
-		e.mosquitto("mosquitto_sub", "-v", "-t", b.ID+"/#"),
-		e.mosquitto("mosquitto_pub", "-t", b.ID+"/hello", "-m", "world"))
+		e.mosquitto("mosquitto_sub", "-v", "-t", b.Filter()),
+		e.mosquitto("mosquitto_pub", "-t", b.Hello(), "-m", "world"))
 	return nil
 }
 

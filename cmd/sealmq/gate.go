@@ -138,7 +138,10 @@ told.`,
 				for _, b := range u.Ended {
 					fmt.Fprintf(cmd.OutOrStdout(), "no longer banned: %s\n", whoColumn(b.Prefix))
 				}
-				if len(u.Ended) == 0 {
+				switch {
+				case len(u.Ended) == 0 && len(u.Left) == 0:
+					fmt.Fprintf(cmd.ErrOrStderr(), "sealmq: nothing is banned there: %s\n", whoColumn(p))
+				case len(u.Ended) == 0:
 					fmt.Fprintf(cmd.ErrOrStderr(), "sealmq: %s is not banned by itself\n", whoColumn(p))
 				}
 				for _, b := range u.Left {
@@ -257,7 +260,10 @@ func whoColumn(p netip.Prefix) string {
 func whyColumn(b *control.Ban) string {
 	switch {
 	case !b.Manual:
-		return fmt.Sprintf("%s, %d times", b.Cause, b.Times)
+		if b.Times > 1 {
+			return fmt.Sprintf("failures, the first %s; its ban number %d", b.Cause, b.Times)
+		}
+		return "failures, the first " + b.Cause
 	case b.Note != "":
 		return "by hand: " + strings.TrimSpace(b.Note)
 	}

@@ -11,7 +11,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sealmq/sealmq/control"
-	"github.com/sealmq/sealmq/pki"
 	"github.com/sealmq/sealmq/registry"
 )
 
@@ -71,6 +70,7 @@ there is, it is another one.`,
 		},
 	}
 	f.add(cmd)
+	b.operator = true
 	b.add(cmd, "`FOLDER` to write (default: the operator's name)")
 	lifeFlag(cmd, &life)
 	return cmd
@@ -119,10 +119,8 @@ connections within a second.
 Reasons: ` + strings.Join(reasonNames(), ", ") + `.`,
 		Args: named("operator", "alice"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if reason != "" {
-				if _, err := pki.ParseReason(reason); err != nil {
-					return withExit(exitUsage, err, "one of "+strings.Join(reasonNames(), ", "))
-				}
+			if err := checkReason(reason); err != nil {
+				return err
 			}
 			return f.with(cmd, func(ctx context.Context, c *control.Client) error {
 				for _, name := range args {
