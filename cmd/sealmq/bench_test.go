@@ -79,6 +79,9 @@ func TestBench(t *testing.T) {
 		if scenario == bench.Pairs {
 			args = append(args, "--rate", "200", "-q", "2", "--user-property", "a=b")
 		}
+		if scenario == bench.Connect { // more than come in that time: two with one identifier would be in each other's way
+			args = append(args, "-n", "2000")
+		}
 		out, errs, code := runBench(args...)
 		var r bench.Result
 		if err := json.Unmarshal([]byte(out), &r); err != nil || code != exitOK {
