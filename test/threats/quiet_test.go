@@ -77,7 +77,7 @@ func TestFailuresLeaveLittle(t *testing.T) {
 	}
 	fail(30)
 	before := len(b.logged())
-	b.flat(t, 16<<20, func() { fail(150) })
+	b.flat(t, 32<<20, func() { fail(150) })
 	if grown := strings.Count(b.logged()[before:], "\n"); grown > 100 {
 		t.Errorf("600 failures make %d lines of the log", grown)
 	}
