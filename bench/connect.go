@@ -155,7 +155,11 @@ func (r *run) connect() error {
 		if r.cfg.Timed && time.Now().After(end) {
 			return io.EOF
 		}
-		return c.come(i, i%r.cfg.Clients, due)
+		id := i
+		if r.cfg.Persistent { // whose sessions are forgotten in the end
+			id %= r.cfg.Clients
+		}
+		return c.come(i, id, due)
 	})
 	to := r.usage()
 	r.result.Connections = c.tell(from, to)
