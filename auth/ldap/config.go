@@ -11,7 +11,7 @@ import (
 
 // Config says which directory is asked, and how users are found in it. Zero fields have their defaults.
 type Config struct {
-	// URL is ldaps://HOST:PORT, or ldap://HOST:PORT, which begins TLS with StartTLS.
+	// URL is the address of the directory: ldaps://HOST:PORT, or ldap://HOST:PORT, which begins TLS with StartTLS.
 	URL string `toml:"url"`
 
 	// CAFile is a PEM file with the CA of the directory's certificate. Empty: those of the machine.
