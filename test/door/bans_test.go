@@ -37,7 +37,7 @@ func TestBans(t *testing.T) {
 		return nil
 	})
 	b.awaitLog(t, "address banned", scanner, "not_tls")
-	if all := h.sealmq(t, "gate", "list"); !strings.Contains(all, scanner) || !strings.Contains(all, "not_tls, 1 times") {
+	if all := h.sealmq(t, "gate", "list"); !strings.Contains(all, scanner) || !strings.Contains(all, "failures, the first not_tls") {
 		t.Errorf("gate list: %s", all)
 	}
 	if b.letsIn(t, scanner) {
