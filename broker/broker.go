@@ -98,6 +98,7 @@ type Broker struct {
 	again          again
 	uses           uses
 	hush           hush
+	debts          debts
 	online         atomic.Int64 // of those, how many have a connection
 	frozen         atomic.Int64 // and how many are frozen
 

@@ -130,7 +130,8 @@ type Limits struct {
 	MaxWillDelay time.Duration `toml:"max_will_delay" default:"0s" min:"0s" max:"4294967295s"`
 
 	// MaxPublishRate is how many messages a client may publish in a second, on average. A client that is faster is not
-	// read from until it is not: nothing is lost, and its other packets wait too. 0: no limit.
+	// read from until it is not: nothing is lost, and its other packets wait too. Another connection of the same identity, or
+	// anonymous client identifier, does not begin anew. 0: no limit.
 	MaxPublishRate int `toml:"max_publish_rate" default:"0" min:"0" max:"10000000" none:"-1"`
 
 	// MaxPublishBytes is how many bytes of PUBLISH packets a client may send in a second, on average, with the same

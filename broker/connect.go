@@ -310,6 +310,10 @@ func (c *Conn) accept(p *mqtt.Connect, principal *auth.Principal, id string, dat
 		s.claim.Unlock()
 		return c.refuseStored(err)
 	}
+	if m := c.meter; m != nil {
+		m.key = b.debtor(id, principal)
+		m.debt = b.debts.owed(m.key)
+	}
 	r := newRights(principal)
 	if !s.fresh {
 		b.withdrawn(s, s.withdraw(w, r, s.lost(r)))

@@ -60,9 +60,10 @@ func (c *Conn) resume(link Pauser) {
 // meter measures how fast a client publishes: each message and each byte moves a moment on by the time that the limit
 // gives it, and the client may be ahead of the clock by the burst.
 type meter struct {
-	messages, bytes int64         // since the last charge
-	paid, paidBytes time.Duration // the moments, on the broker's clock
-	timer           *time.Timer   // while the client is too fast; under the pace's mu
+	messages, bytes int64       // since the last charge
+	debt                        // the moments, on the broker's clock
+	key             uint64      // under which it is remembered
+	timer           *time.Timer // while the client is too fast; under the pace's mu
 }
 
 func (m *meter) take(size int) {
@@ -84,6 +85,7 @@ func (c *Conn) charge() error {
 		wait = max(wait, m.paidBytes-now-lim.PublishBurst)
 	}
 	m.messages, m.bytes = 0, 0
+	c.b.debts.keep(m.key, m.debt, now)
 	if wait <= 0 {
 		return nil
 	}
