@@ -28,7 +28,7 @@ type Config struct {
 	// MaxRetained is how many topics may have a retained message. One more is refused with 0x97 (quota exceeded); clients
 	// before MQTT 5 cannot be told: it is dropped, counted and logged. A topic that has one may get another, and the broker's
 	// own count but are not refused. 0: no limit.
-	MaxRetained int `toml:"max_retained_messages" default:"1000000" min:"0" max:"100000000" none:"-1"`
+	MaxRetained int `toml:"max_retained_messages" default:"10000000" min:"0" max:"100000000" none:"-1"`
 
 	// MaxRetainedBytes bounds the retained messages, which are all held in memory, by the bytes of topics, properties and
 	// payloads and 96 bytes for each. What is beyond is refused as with max_retained_messages. 0: no limit.
@@ -144,11 +144,11 @@ type Limits struct {
 
 	// MaxSessionsPerPrincipal is how many sessions one identity may have: a certificate's holder, or a user. All clients
 	// without an identity are one. Who would make one more is refused as with max_sessions. 0: no limit.
-	MaxSessionsPerPrincipal int `toml:"max_sessions_per_principal" default:"100000" min:"0" max:"100000000" none:"-1"`
+	MaxSessionsPerPrincipal int `toml:"max_sessions_per_principal" default:"300000" min:"0" max:"100000000" none:"-1"`
 
 	// MaxRetainedPerPrincipal is how many topics may have a retained message of one identity, that is the one that has
 	// published it last. One more is refused as with max_retained_messages. 0: no limit.
-	MaxRetainedPerPrincipal int `toml:"max_retained_per_principal" default:"100000" min:"0" max:"100000000" none:"-1"`
+	MaxRetainedPerPrincipal int `toml:"max_retained_per_principal" default:"10000000" min:"0" max:"100000000" none:"-1"`
 
 	// MaxRetainedBytesPerPrincipal bounds the same messages by their bytes, counted as in max_retained_bytes. 0: no limit.
 	MaxRetainedBytesPerPrincipal int64 `toml:"max_retained_bytes_per_principal" unit:"bytes" default:"1GiB" min:"0" max:"1TiB" none:"-1"`
@@ -185,8 +185,8 @@ func (l Limits) withDefaults() Limits {
 	l.MaxPublishRate = or(l.MaxPublishRate, 0)
 	l.MaxPublishBytes = or(l.MaxPublishBytes, 0)
 	l.PublishBurst = or(l.PublishBurst, 10*time.Second)
-	l.MaxSessionsPerPrincipal = or(l.MaxSessionsPerPrincipal, 100_000)
-	l.MaxRetainedPerPrincipal = or(l.MaxRetainedPerPrincipal, 100_000)
+	l.MaxSessionsPerPrincipal = or(l.MaxSessionsPerPrincipal, 300_000)
+	l.MaxRetainedPerPrincipal = or(l.MaxRetainedPerPrincipal, 10_000_000)
 	l.MaxRetainedBytesPerPrincipal = or(l.MaxRetainedBytesPerPrincipal, 1<<30)
 	l.MaxClientID = or(l.MaxClientID, 65535)
 	return l
@@ -241,7 +241,7 @@ func (c Config) withDefaults() Config {
 	c.PreAuthMemory = or(c.PreAuthMemory, 64<<20)
 	c.OutboundMemory = or(c.OutboundMemory, 1<<30)
 	c.MaxSessions = or(c.MaxSessions, 1_000_000)
-	c.MaxRetained = or(c.MaxRetained, 1_000_000)
+	c.MaxRetained = or(c.MaxRetained, 10_000_000)
 	c.MaxRetainedBytes = or(c.MaxRetainedBytes, 4<<30)
 	c.SysInterval = or(c.SysInterval, 10*time.Second)
 	return c

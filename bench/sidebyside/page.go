@@ -207,6 +207,7 @@ func (p *page) markdown() string {
 	line("Generator and brokers share the machine. Where a workload goes as fast as it can, the generator often is the limit for a fast broker:")
 	line("the broker's CPU time for each message is the figure to judge by.\n")
 	line("SealMQ has its store on disk in all rows, as it has unless told otherwise: what it acknowledges to or for a persistent session is synced.")
+	line("It also has a policy in force, one rule that allows everybody everything, which is asked about each publication.")
 	if p.durable() {
 		line("Mosquitto has `persistence` off, as it has by default, but for the rows with persistent sessions; there it writes its state every 30")
 		line("minutes and at its end, so that what it acknowledges is in memory. Bytes are whole pages by the kernel's count for the broker's process,")
