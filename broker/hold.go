@@ -56,7 +56,7 @@ func (s *session) mayShare() bool {
 		return true
 	}
 	if omitted, ok := b.hush.allow(b.now(), "outbound_memory", r.Name); ok {
-		b.warnLimit("outbound_memory", omitted, []any{"client", s.id, "principal", r.Name})
+		b.spawn(func() { b.warnLimit("outbound_memory", omitted, []any{"client", s.id, "principal", r.Name}) }) // not under mu
 	}
 	return false
 }
