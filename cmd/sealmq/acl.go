@@ -72,9 +72,9 @@ func (f *policyFlags) read(cmd *cobra.Command, args []string) (*control.PolicyFi
 		return nil, err
 	}
 	if len(args) == 0 {
-		if f.config == "" { // what the running broker goes by, wherever that is
-			if file, mosquitto, ok := runningPolicy(f.data); ok {
-				return readPolicy(cmd, file, mosquitto)
+		if f.config == "" && !f.mosquitto { // what the running broker goes by, wherever that is
+			if setup := running(f.data); setup != nil {
+				return readPolicy(cmd, setup.Policy, setup.Mosquitto)
 			}
 		}
 		return configuredPolicy(cfg, f.mosquitto)
@@ -82,18 +82,18 @@ func (f *policyFlags) read(cmd *cobra.Command, args []string) (*control.PolicyFi
 	return readPolicy(cmd, args[0], f.mosquitto)
 }
 
-// runningPolicy is the policy file of the broker that runs on a data folder.
-func runningPolicy(data string) (file string, mosquitto, ok bool) {
+// running is how the broker is set up that runs on a data folder; nil if none does.
+func running(data string) *control.Setup {
 	c, err := control.Dial(data)
 	if err != nil {
-		return "", false, false
+		return nil
 	}
 	defer c.Close()
 	h, err := c.Health(context.Background())
-	if err != nil || h.Setup == nil {
-		return "", false, false
+	if err != nil {
+		return nil
 	}
-	return h.Setup.Policy, h.Setup.Mosquitto, true
+	return h.Setup
 }
 
 // configuredPolicy reads the policy file of a configuration.

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -146,16 +145,11 @@ func (a *addressFlags) check(data string) error {
 // findPort takes the port of the first listener of a running broker that is meant for devices.
 func (a *addressFlags) findPort(data string) {
 	a.port = 8883
-	c, err := control.Dial(data)
-	if err != nil {
+	setup := running(data)
+	if setup == nil {
 		return
 	}
-	defer c.Close()
-	h, err := c.Health(context.Background())
-	if err != nil || h.Setup == nil {
-		return
-	}
-	for _, l := range h.Setup.Listeners {
+	for _, l := range setup.Listeners {
 		_, port, err := net.SplitHostPort(l.Address)
 		if err == nil && l.TLS && !l.WebSocket && l.Enroll == a.enroll {
 			a.port, _ = strconv.Atoi(port)
