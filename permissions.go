@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -86,19 +87,7 @@ func (a *permissions) authorize(clientID string, peer *auth.Peer, p *auth.Princi
 
 // same reports whether the parts of an identity that may change have not.
 func same(a, b *policy.Identity) bool {
-	return slices.Equal(a.Groups, b.Groups) && sameClaims(a.Claims, b.Claims)
-}
-
-func sameClaims(a, b map[string][]string) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for k, v := range a {
-		if !slices.Equal(v, b[k]) {
-			return false
-		}
-	}
-	return true
+	return slices.Equal(a.Groups, b.Groups) && maps.EqualFunc(a.Claims, b.Claims, slices.Equal)
 }
 
 // note takes a denial of the broker, which holds locks.

@@ -45,7 +45,7 @@ type Config struct {
 	Hosts []string `toml:"hosts"`
 
 	// Policy is a file that says who may do what. Empty: the file policy in the data folder, which is made at the first
-	// start. A file with a mistake, or that is missing later, leaves the policy in force as it is.
+	// start. At a reload a file with a mistake, or that is missing, leaves the policy in force as it is; at a start it is refused.
 	Policy string `toml:"policy"`
 
 	// ACLFile is an access-control file of Mosquitto, which is used instead.
