@@ -2,7 +2,6 @@ package sealmq
 
 import (
 	"context"
-	"crypto/tls"
 	"log/slog"
 	"maps"
 	"slices"
@@ -150,10 +149,7 @@ func (s *Server) someClients() []policy.Identity {
 		return all
 	}
 	_ = f.registry.Each(registry.Query{}, func(d registry.Device) bool { // no pattern, no error
-		all = append(all, policy.Identity{
-			Name: d.ID, Kind: string(pki.Device), Method: "certificate", ClientID: d.ID, Proven: true, Groups: d.Groups,
-			Transport: "tls", TLS: tls.VersionTLS13,
-		})
+		all = append(all, control.IdentityOf(&d))
 		return len(all) < askedAbout+2
 	})
 	return all

@@ -2,12 +2,16 @@ package control
 
 import (
 	"context"
+	"crypto/tls"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/sealmq/sealmq/auth"
+	"github.com/sealmq/sealmq/pki"
 	"github.com/sealmq/sealmq/policy"
+	"github.com/sealmq/sealmq/registry"
 )
 
 // Policy is what questions about permissions are answered from. It must not be modified once passed in. What is nil answers
@@ -20,6 +24,17 @@ type Policy struct {
 	// connected. narrower is not nil for one whose permissions are not those of the policy file: it is in quarantine, or has
 	// to enrol first.
 	Client func(clientID string) (id *policy.Identity, narrower auth.Policy, ok bool)
+}
+
+// IdentityOf is a registered device or operator as it would be on a listener with TLS. What its certificate says is not known.
+func IdentityOf(d *registry.Device) policy.Identity {
+	id := policy.Identity{Name: d.ID, Kind: string(pki.Device), Method: "certificate", Groups: d.Groups, Transport: "tls", TLS: tls.VersionTLS13}
+	if name, ok := strings.CutPrefix(d.ID, "operator/"); ok {
+		id.Name, id.Kind = name, string(pki.Operator)
+	} else {
+		id.ClientID, id.Proven = d.ID, true
+	}
+	return id
 }
 
 // ExplainRequest asks whether a client may do something. Either Client or ClientID is set.

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"slices"
@@ -11,7 +10,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sealmq/sealmq/control"
-	"github.com/sealmq/sealmq/pki"
 	"github.com/sealmq/sealmq/policy"
 	"github.com/sealmq/sealmq/registry"
 )
@@ -122,9 +120,7 @@ func registered(ctx context.Context, c *control.Client) ([]policy.Identity, erro
 	var all []policy.Identity
 	err := c.Devices(ctx, control.Query{}, func(d registry.Device) error {
 		if d.State != registry.Revoked {
-			all = append(all, policy.Identity{
-				Name: d.ID, Kind: string(pki.Device), Method: "certificate", ClientID: d.ID, Proven: true, Groups: d.Groups, Transport: "tls", TLS: tls.VersionTLS13,
-			})
+			all = append(all, control.IdentityOf(&d))
 		}
 		return nil
 	})
@@ -137,9 +133,7 @@ func registered(ctx context.Context, c *control.Client) ([]policy.Identity, erro
 	}
 	for _, d := range operators {
 		if d.State != registry.Revoked {
-			all = append(all, policy.Identity{
-				Name: strings.TrimPrefix(d.ID, "operator/"), Kind: string(pki.Operator), Method: "certificate", Groups: d.Groups, Transport: "tls", TLS: tls.VersionTLS13,
-			})
+			all = append(all, control.IdentityOf(&d))
 		}
 	}
 	return all, nil
